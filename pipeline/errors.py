@@ -1,0 +1,17 @@
+"""Decides what an error means: three fates (STYLE §4.13), one base class for each that is not a crash."""
+
+
+class BadInput(ValueError):
+    """The input itself is wrong. Dead-letter it (or tell the user) and go on; retrying cannot help."""
+
+
+class Unavailable(ConnectionError):
+    """Something outside is away for now. Retry with bounded backoff; the input is not at fault."""
+
+
+class StaleEpoch(RuntimeError):
+    """Another keeper has claimed this partition since; this one must stop writing. Crashes the shell."""
+
+
+class StaleSession(RuntimeError):
+    """An append that does not follow the last `rewind`: its sender must rewind and send again."""

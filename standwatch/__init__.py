@@ -1,0 +1,3 @@
+"""Standwatch: compress once, question forever."""
+
+__version__ = "0.1.0"
