@@ -1,0 +1,66 @@
+"""Decides the words around a video: the chat prompt, and where in it the question stands (spec §5)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from standwatch.compression.frame_sampling import time_message
+from standwatch.compression.qcomp import QueryRows
+from standwatch.compression.tokenizer import IM_END, IM_START, TextTokenizer
+
+IMAGE = "<image>"
+ASSISTANT = "assistant"
+_BEFORE = f"{IM_START}system\nYou are a helpful assistant.{IM_END}\n{IM_START}user\n"
+_HEADER = f"{IM_START}{ASSISTANT}\n"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids before the video and after it; `rows` of the text ask (spec §8: the question to the end of its turn)."""
+
+    prefix_ids: tuple[int, ...]
+    text_ids: tuple[int, ...]
+    rows: QueryRows
+
+
+def prompt_text(question: str, duration_s: float, frames: int) -> str:
+    """The whole prompt with `<image>` where the video goes."""
+    before_question, rest = _after_video(question, duration_s, frames)
+    return _BEFORE + IMAGE + before_question + rest
+
+
+def build_prompt(tokenizer: TextTokenizer, question: str, duration_s: float, frames: int) -> Prompt:
+    """Tokenise both pieces, before and after the video, separately.
+
+    Raises ValueError for an empty question, or one that contains a marker of the chat format.
+    """
+    _check_question(question)
+    before_question, rest = _after_video(question, duration_s, frames)
+    text = tokenizer.tokenize(before_question + rest)
+    # A token may hold the end of the message and the question's first letter: it belongs to the question.
+    start = next(row for row, end in enumerate(text.ends) if end > len(before_question))
+    stop = assistant_start(text.ids, tokenizer.im_start_id, tokenizer.encode(ASSISTANT))
+    return Prompt(tuple(tokenizer.encode(_BEFORE)), text.ids, QueryRows(start, stop))
+
+
+def assistant_start(ids: Sequence[int], im_start_id: int, assistant_ids: Sequence[int]) -> int:
+    """Index of the first chat marker that is followed by "assistant"; ValueError if there is none.
+
+    In the id list of a whole prompt, with one placeholder for the video, this is the spec's `first_conv_length`.
+    """
+    wanted = [im_start_id, *assistant_ids]
+    for index in range(len(ids) - len(wanted) + 1):
+        if list(ids[index : index + len(wanted)]) == wanted:
+            return index
+    raise ValueError("the prompt has no assistant header")
+
+
+def _after_video(question: str, duration_s: float, frames: int) -> tuple[str, str]:
+    return f"\n{time_message(duration_s, frames).strip()} ", f"{question}{IM_END}\n{_HEADER}"
+
+
+def _check_question(question: str) -> None:
+    if not question.strip():
+        raise ValueError("question: it is empty; write what should be looked for")
+    for marker in (IM_START, IM_END, IMAGE):
+        if marker in question:
+            raise ValueError(f"question: it contains {marker!r}, which would end the question's turn; remove it")

@@ -1,0 +1,107 @@
+"""Decides how the parts form one model: vision, projector and decoder under the checkpoint's names (spec §13)."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from standwatch.compression.lpcomp import Decoder
+from standwatch.compression.merging import Projector, merge, merge_schedule
+from standwatch.compression.vision import VisionTower
+from standwatch.configs.schema import ModelConfig
+
+HEAD = "lm_head.weight"  # tied: a checkpoint may or may not repeat it
+VISION_PREFIXES = ("model.vision_tower.", "model.mm_projector.")
+
+
+class Backbone(Decoder):
+    """Everything with weights; exists because the checkpoint names nest this way."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config.language, config.tokens_per_frame, config.keep)
+        self.vision_tower = nn.ModuleDict({"vision_tower": VisionTower(config.vision)})
+        self.mm_projector = Projector(config.vision.width, config.language.width)
+
+
+class XComp(nn.Module):
+    """The whole model. `decoder` reads tokens; `compress` makes them.
+
+    Raises ValueError for shapes that cannot work: too few decoder layers for the tokens, too few patches per frame.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        merge_schedule(config.vision.patches_per_frame, config.tokens_per_frame)  # refuse impossible shapes early
+        self.config = config
+        self.model = Backbone(config)
+
+    @property
+    def decoder(self) -> Decoder:
+        return self.model
+
+    @property
+    def vision(self) -> VisionTower:
+        tower = self.model.vision_tower["vision_tower"]
+        assert isinstance(tower, VisionTower)
+        return tower
+
+    @property
+    def projector(self) -> Projector:
+        return self.model.mm_projector
+
+    def compress(self, clips: Tensor) -> Tensor:
+        """Pixels [B, T, 3, S, S] -> tokens [B, T, n, D] (spec §3, §4). Clips do not see each other.
+
+        Which frame a token is filed under is nominal: tokens of a clip are mixtures over its frames.
+        """
+        frames = clips.shape[1]
+        features = self.vision(clips)  # [B, T*patches, W]
+        merged = merge(features, self.config.vision.heads, frames * self.config.tokens_per_frame)  # [B, T*n, W]
+        tokens: Tensor = self.projector(merged)
+        return torch.unflatten(tokens, 1, (frames, self.config.tokens_per_frame))
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take all weights from checkpoint-named tensors; ValueError naming what is missing, unknown or misshapen."""
+        load_strictly(self, {name: tensor for name, tensor in tensors.items() if name != HEAD})
+
+
+def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into a module's parameters, all or nothing; ValueError unless names and shapes are the module's."""
+    own = module.state_dict()
+    problems = [f"missing {name}" for name in own if name not in tensors]
+    problems += [f"unknown {name}" for name in tensors if name not in own]
+    problems += [
+        f"{name} has shape {list(tensors[name].shape)} instead of {list(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    if problems:
+        more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ValueError(f"weights do not fit the configured shape: {', '.join(problems[:5])}{more}")
+    module.load_state_dict(tensors)
+
+
+def build(config: ModelConfig) -> XComp:
+    """The model with weights drawn from `config.seed`, on the configured device and in the configured dtype.
+
+    The same seed gives the same weights in every process, and whatever the device.
+    """
+    with torch.device("meta"):
+        model = XComp(config)
+    model.to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(config.seed)
+    with torch.no_grad():
+        for name, weight in sorted(model.named_parameters()):
+            _draw(name, weight, generator)
+    dtype: torch.dtype = getattr(torch, config.dtype)
+    return model.to(device=config.device, dtype=dtype).eval().requires_grad_(False)
+
+
+def _draw(name: str, weight: Tensor, generator: torch.Generator) -> None:
+    """Matrices keep the size of what passes through them; norms start as identity, biases at zero."""
+    if weight.dim() > 1:
+        weight.normal_(0, weight[0].numel() ** -0.5, generator=generator)
+    elif "norm" in name and name.endswith(".weight"):
+        weight.fill_(1)
+    else:
+        weight.zero_()
