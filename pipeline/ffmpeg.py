@@ -33,7 +33,7 @@ def ffmpeg_binary() -> str:
     if found:
         return found
     try:
-        import imageio_ffmpeg
+        import imageio_ffmpeg  # type: ignore[import-untyped]
     except ImportError:
         raise BadInput("ffmpeg: not found on PATH; install ffmpeg, or: pip install imageio-ffmpeg") from None
     try:

@@ -75,7 +75,7 @@ def plan_streams(
             streams[-1] = longer
         else:
             start = piece.moved_to(SPACING_S * piece.timescale)
-            options = {"f": "mp4", "ignore_editlist": 1}
+            options: dict[str, str | int | float] = {"f": "mp4", "ignore_editlist": 1}
             streams.append(Stream((piece.init, *start), options, (index,), True) if start else _alone(chunk, index))
             piece = piece if start else None
         last = piece
