@@ -15,3 +15,7 @@ class StaleEpoch(RuntimeError):
 
 class StaleSession(RuntimeError):
     """An append that does not follow the last `rewind`: its sender must rewind and send again."""
+
+
+class PositionLost(RuntimeError):
+    """A stored position lies beyond its topic's end: this is not the topic it was taken from. Crashes the shell."""
