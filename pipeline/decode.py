@@ -154,7 +154,7 @@ def _output(
         f"metadata=mode=print:file='pipe\\:{times}'",
     ]
     return ffmpeg.output(
-        source["v:0"], f"pipe:{out}", vf=",".join(steps), fps_mode="passthrough", f="image2pipe", vcodec="ppm"
+        source["V:0"], f"pipe:{out}", vf=",".join(steps), fps_mode="passthrough", f="image2pipe", vcodec="ppm"
     )
 
 

@@ -22,6 +22,9 @@ _CODECS = {
 }
 
 
+_NOT_SYNC = 0x10000  # sample flag: decoding cannot start here
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """One box: its bytes are data[start:end], its content data[body:end]."""
@@ -44,6 +47,7 @@ class Track:
     height: int
     default_duration: int  # of a sample in a fragment, in the timescale; 0 where none is given
     default_size: int
+    default_flags: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class Fragment:
     durations: tuple[int, ...]
     offsets: tuple[int, ...]  # presentation time minus decode time
     sizes: tuple[int, ...]
+    starts_at_key: bool
     absolute: bool  # sample positions count from the beginning of the file: the fragment cannot be moved
 
     @property
@@ -133,20 +138,20 @@ def with_decode_time(data: bytes, moof: Box, decode_time: int) -> bytes | None:
     return data[moof.start : at] + time + data[at + len(time) : moof.end]
 
 
-def _defaults(data: bytes, moov: Box) -> dict[int, tuple[int, int]]:
-    """Default duration and size of samples in fragments, by track."""
+def _defaults(data: bytes, moov: Box) -> dict[int, tuple[int, int, int]]:
+    """Default duration, size and flags of samples in fragments, by track."""
     mvex = find(data, moov, b"mvex")
     if mvex is None:
         return {}
     found = {}
     for box in boxes(data, mvex.body, mvex.end):
         if box.kind == b"trex":
-            track_id, _, duration, size = struct.unpack_from(">IIII", data, box.body + 4)
-            found[track_id] = (duration, size)
+            track_id, _, duration, size, flags = struct.unpack_from(">IIIII", data, box.body + 4)
+            found[track_id] = (duration, size, flags)
     return found
 
 
-def _track(data: bytes, trak: Box, defaults: dict[int, tuple[int, int]]) -> Track:
+def _track(data: bytes, trak: Box, defaults: dict[int, tuple[int, int, int]]) -> Track:
     tkhd, mdhd = find(data, trak, b"tkhd"), find(data, trak, b"mdia", b"mdhd")
     hdlr, stsd = find(data, trak, b"mdia", b"hdlr"), find(data, trak, b"mdia", b"minf", b"stbl", b"stsd")
     if tkhd is None or mdhd is None or hdlr is None or stsd is None:
@@ -161,9 +166,9 @@ def _track(data: bytes, trak: Box, defaults: dict[int, tuple[int, int]]) -> Trac
         entry = data[stsd.body + 12 : stsd.body + 16]
         if kind == b"vide":
             width, height = struct.unpack_from(">HH", data, stsd.body + 8 + 32)
-    duration, size = defaults.get(track_id, (0, 0))
+    duration, size, sample_flags = defaults.get(track_id, (0, 0, 0))
     codec = _CODECS.get(entry, entry.decode("latin-1"))
-    return Track(track_id, kind, timescale, codec, width, height, duration, size)
+    return Track(track_id, kind, timescale, codec, width, height, duration, size, sample_flags)
 
 
 def _fragment(data: bytes, traf: Box, known: Sequence[Track]) -> Fragment:
@@ -175,22 +180,39 @@ def _fragment(data: bytes, traf: Box, known: Sequence[Track]) -> Fragment:
     if track is None:
         raise BadInput(f"payload: an MP4 fragment belongs to track {track_id}, which its init segment does not have")
     at = tfhd.body + 8 + (8 if flags & 0x1 else 0) + (4 if flags & 0x2 else 0)
-    duration, size = track.default_duration, track.default_size
+    duration, size, sample_flags = track.default_duration, track.default_size, track.default_flags
     if flags & 0x8:
         (duration,) = struct.unpack_from(">I", data, at)
         at += 4
     if flags & 0x10:
         (size,) = struct.unpack_from(">I", data, at)
+        at += 4
+    if flags & 0x20:
+        (sample_flags,) = struct.unpack_from(">I", data, at)
     decode_time = 0
     if tfdt is not None:
         (decode_time,) = struct.unpack_from(">Q" if data[tfdt.body] == 1 else ">I", data, tfdt.body + 4)
     rows: list[tuple[int, int, int]] = []
     for box in boxes(data, traf.body, traf.end):
         if box.kind == b"trun":
+            if not rows:
+                sample_flags = _first_flags(data, box, sample_flags)
             rows.extend(_samples(data, box, duration, size))
     durations, sizes, offsets = zip(*rows, strict=True) if rows else ((), (), ())
     absolute = tfdt is None or bool(flags & 0x1) or not flags & 0x20000
-    return Fragment(track_id, decode_time, durations, offsets, sizes, absolute)
+    return Fragment(track_id, decode_time, durations, offsets, sizes, not sample_flags & _NOT_SYNC, absolute)
+
+
+def _first_flags(data: bytes, trun: Box, otherwise: int) -> int:
+    """Flags of the first sample of a trun."""
+    (flags,) = struct.unpack_from(">I", data, trun.body)
+    at = trun.body + 8 + (4 if flags & 0x1 else 0)
+    if not flags & 0x4:
+        if not flags & 0x400:
+            return otherwise
+        at += (4 if flags & 0x100 else 0) + (4 if flags & 0x200 else 0)
+    (found,) = struct.unpack_from(">I", data, at)
+    return int(found)
 
 
 def _samples(data: bytes, trun: Box, duration: int, size: int) -> list[tuple[int, int, int]]:

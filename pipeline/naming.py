@@ -13,7 +13,8 @@ def check_feed(name: str, field: str = "feed") -> str:
     if _FEED.fullmatch(name) is None:
         shown = name if len(name) <= 40 else f"{name[:37]}... ({len(name)} characters)"
         raise BadInput(
-            f"{field}: {shown!r} cannot name a feed; use 1 to 128 letters, digits, '.', '_' or '-', not beginning with '.'"
+            f"{field}: {shown!r} cannot name a feed; "
+            "use 1 to 128 letters, digits, '.', '_' or '-', not beginning with '.'"
         )
     return name
 

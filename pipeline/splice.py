@@ -140,6 +140,8 @@ def _fragmented(
     presented = [time for fragment in samples for time in fragment.presented]
     if not presented:
         raise BadInput("payload: the MP4 holds no picture; send records that contain video")
+    if not samples[0].starts_at_key:
+        raise BadInput("payload: it does not start at a key frame; cut chunks at key frames")
     first = min(presented)
     span_ms = (max(presented) - first) * 1000 // video.timescale
     if span_ms > max_chunk_ms:
