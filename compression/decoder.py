@@ -48,6 +48,11 @@ class LayerCache:
         self.length = 0
 
     @property
+    def room(self) -> int:
+        """Positions that can still be appended."""
+        return self._keys.shape[1] - self.length
+
+    @property
     def keys(self) -> Tensor:
         return self._keys[:, : self.length]
 
@@ -57,10 +62,6 @@ class LayerCache:
 
     def append(self, keys: Tensor, values: Tensor) -> None:
         end = self.length + keys.shape[1]
-        if end > self._keys.shape[1]:
-            raise ValueError(
-                f"the cache holds {self._keys.shape[1]} positions, {end} are needed: prefill with more room"
-            )
         self._keys[:, self.length : end] = keys
         self._values[:, self.length : end] = values
         self.length = end
@@ -140,6 +141,7 @@ class DecoderLayer(nn.Module):
 
     def forward(self, rows: Tensor, cache: LayerCache, rotary: Rotary, observe: Observer | None) -> Tensor:
         """Rows [m, D] standing right behind what `cache` holds; appends their keys and values to it."""
+        assert len(rows) <= cache.room, "the decoder checks for room before it runs its layers"
         position = cache.length
         queries, keys, values = self.self_attn.heads(self.input_layernorm(rows))
         queries = rotary.at(queries, position)

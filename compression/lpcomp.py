@@ -38,6 +38,11 @@ class DecoderCache:
     def lengths(self) -> tuple[int, ...]:
         return tuple(layer.length for layer in self.layers)
 
+    @property
+    def room(self) -> int:
+        """Positions that can still be appended; the same in every layer."""
+        return self.layers[0].room
+
     def rewind(self, lengths: tuple[int, ...]) -> None:
         """Forget what was appended after `lengths` was read."""
         for layer, length in zip(self.layers, lengths, strict=True):
@@ -93,7 +98,10 @@ class Decoder(nn.Module):
         """Run rows [m, D] behind all that `cache` holds; returns their normed final hidden states [m, D].
 
         A row's position in layer l is that layer's current length, whatever was dropped before (spec §7.4).
+        Raises ValueError if the cache was made with less room.
         """
+        if len(rows) > cache.room:
+            raise ValueError(f"the cache has room for {cache.room} more rows, got {len(rows)}: prefill with more room")
         for layer, layer_cache in zip(self.layers, cache.layers, strict=True):
             rows = layer(rows, layer_cache, cache.rotary, observe)
         hidden: Tensor = self.norm(rows)

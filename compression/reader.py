@@ -76,6 +76,8 @@ class Reader:
 
         The frames, and the words all prompts begin with, run once; each question costs only its own words.
         """
+        if isinstance(questions, str):
+            raise TypeError("questions: must be a sequence of questions, not one string; write [question]")
         video = self._video(tokens)
         prompts = [build_prompt(self._tokenizer, q, _checked(duration_s), len(video)) for q in questions]
         if not prompts:
@@ -124,6 +126,8 @@ class Reader:
         Counts do not include the token that ended the answer.
         """
         video = self._video(tokens)
+        if frame_count < len(video):
+            raise ValueError(f"frame_count: {frame_count} frames cannot have given the {len(video)} selected ones")
         prompt = build_prompt(self._tokenizer, question, _checked(duration_s), frame_count)
         cache = self._prefill(prompt, video, len(prompt.text_ids) + max_tokens)
 

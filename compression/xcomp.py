@@ -56,8 +56,10 @@ class XComp(nn.Module):
         """
         frames = clips.shape[1]
         features = self.vision(clips)  # [B, T*patches, W]
-        merged = merge(features, self.config.vision.heads, frames * self.config.tokens_per_frame)  # [B, T*n, W]
-        tokens: Tensor = self.projector(merged)
+        target = frames * self.config.tokens_per_frame
+        # Sums over up to hundreds of patches do not survive 8 bits of mantissa, hence float32.
+        merged = merge(features.float(), self.config.vision.heads, target)  # [B, T*n, W]
+        tokens: Tensor = self.projector(merged.to(features.dtype))
         return torch.unflatten(tokens, 1, (frames, self.config.tokens_per_frame))
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:

@@ -1,7 +1,7 @@
 """QC-Comp scores, passes, selection and the final answer against the reference's numbers."""
 
 import re
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -101,7 +101,7 @@ class Chat:
         return scores
 
 
-@lru_cache(maxsize=None)
+@cache
 def scored(tag: str) -> tuple[Chat, list[Float64Array]]:
     chat = Chat(tag)
     return chat, [chat.score_pass(numbers) for numbers in chat.passes]
