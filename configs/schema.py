@@ -225,6 +225,19 @@ class ReadingConfig:
 
 
 @dataclass(frozen=True)
+class ClusterConfig:
+    """Where the Ray actors run; an empty address starts Ray on this machine for as long as the run lasts."""
+
+    address: str = ""
+    object_store_mb: int = 512
+    call_timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        _check(self.object_store_mb >= 80, "object_store_mb", "must be at least 80 (Ray's own minimum)")
+        _check(self.call_timeout_s > 0, "call_timeout_s", "must be above 0 (seconds)")
+
+
+@dataclass(frozen=True)
 class StandwatchConfig:
     """The whole tree; each part of the system receives its own section, never this root."""
 
@@ -235,3 +248,4 @@ class StandwatchConfig:
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     reading: ReadingConfig = field(default_factory=ReadingConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)

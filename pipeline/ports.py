@@ -34,8 +34,11 @@ class Source(Protocol):
         """Next records, in order within each partition; empty when none came in time. Raises `Unavailable`."""
         ...
 
-    def end_offsets(self) -> Mapping[int, int]:
-        """For each assigned partition the offset after its last record."""
+    def lag(self) -> Mapping[int, int]:
+        """For each assigned partition how many records lie between the reading position and its end.
+
+        0 means that the end was reached, whatever retention or transactions left out on the way.
+        """
         ...
 
     def note_progress(self, positions: Mapping[int, int]) -> None:

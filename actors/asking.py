@@ -1,0 +1,34 @@
+"""One question about the past, put to a memory directory: works while a system writes it and when none does."""
+
+from pathlib import Path
+
+import numpy as np
+
+from standwatch.actors.inference import Inference
+from standwatch.configs.load import load_resolved
+from standwatch.pipeline.answering import adhoc_query, answer_once
+from standwatch.pipeline.errors import BadInput
+from standwatch.pipeline.lookback import thin
+from standwatch.pipeline.memory import MemoryReader
+from standwatch.pipeline.types import Answer, Window
+
+
+def ask_memory(memory: Path, feed: str, question: str, last_ms: int) -> Answer:
+    """Read the last `last_ms` of a feed's memory, counted from its newest frame, and answer in words.
+
+    Raises `BadInput` for a memory or feed that is not there, naming what is.
+    """
+    config = load_resolved(memory / "config.yaml")
+    reader = MemoryReader(str(memory))
+    newest = {f.feed_id: f.last_ms for f in reader.stat().feeds}
+    if feed not in newest:
+        raise BadInput(f"--feed: {feed!r} is not in {memory}; it holds {', '.join(sorted(newest)) or 'no feed yet'}")
+    query = adhoc_query(question, feed)
+    inference = Inference(config.model, config.reading)
+    span = Window(newest[feed] + 1 - last_ms, newest[feed] + 1)
+    frames_per_clip = config.model.vision.frames_per_clip
+    window = thin(reader.window(feed, span), config.reading.max_frames, frames_per_clip)
+    (reading,) = inference.read(window, [query])
+    chosen = np.array(inference.select(window, question, config.reading.evidence_frames), np.int64)
+    evidence = reader.evidence(feed, span, reading.frame_ms[chosen], reading.relevance[chosen])
+    return answer_once(query, reading, evidence, inference)

@@ -1,0 +1,138 @@
+"""Carries the model's compressor and reader to the pipeline's ports: records in, records out."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from standwatch.compression.compressor import Compressor, CompressorState
+from standwatch.compression.fingerprint import token_space
+from standwatch.compression.reader import Reader
+from standwatch.compression.tokenizer import byte_level
+from standwatch.compression.xcomp import build
+from standwatch.configs.schema import ModelConfig, ReadingConfig
+from standwatch.pipeline.answering import verdict
+from standwatch.pipeline.errors import BadInput
+from standwatch.pipeline.ports import Completion
+from standwatch.pipeline.types import (
+    Clip,
+    Evidence,
+    Reading,
+    StandingQuery,
+    TokenBatch,
+    Verdict,
+    Window,
+    WindowTokens,
+)
+
+
+class Inference:
+    """One model in this process, behind the ports Compressor, QuestionReader and LanguageModel."""
+
+    def __init__(self, config: ModelConfig, reading: ReadingConfig) -> None:
+        torch.set_num_threads(config.threads)
+        self._reading = reading
+        model = build(config)
+        self._compressor = Compressor(model)
+        self._states: dict[str, CompressorState] = {}
+        self._reader = Reader(model, byte_level())
+        self._token_space = token_space(config, model.state_dict())
+        self._seed = config.seed
+
+    @property
+    def name(self) -> str:
+        return f"xcomp-seed-{self._seed}"
+
+    @property
+    def weights(self) -> str:
+        return "untrained"
+
+    def compress(self, clips: Sequence[Clip]) -> list[TokenBatch]:
+        """Clips of any feeds to tokens, in their order."""
+        states = [self._states.get(clip.feed_id, self._compressor.start()) for clip in clips]
+        batches = []
+        for clip, (state, tokens) in zip(
+            clips, self._compressor.step_batch(states, [clip.frames for clip in clips]), strict=True
+        ):
+            self._states[clip.feed_id] = state
+            batches.append(
+                TokenBatch(
+                    feed_id=clip.feed_id,
+                    at=clip.at,
+                    frame_ms=clip.frame_ms,
+                    frame_offset=clip.frame_offset,
+                    tokens=tokens,
+                    thumbnails=clip.thumbnails,
+                    token_space=self._token_space,
+                )
+            )
+        return batches
+
+    def read(self, window: WindowTokens, queries: Sequence[StandingQuery]) -> list[Reading]:
+        """All questions in one pass over the window; a window without frames gives `unknown` to every one.
+
+        Raises `BadInput` when the window's tokens were made by another model.
+        """
+        if not len(window.frame_ms):
+            nothing = np.empty(0, np.float32)
+            return [_reading(q, window, nothing, Verdict.UNKNOWN, 0.5, 0.0) for q in queries]
+        self._check_space(window.token_space)
+        began = time.perf_counter()
+        found = self._reader.read(window.tokens, [q.question for q in queries], _seconds(window.window))
+        each_ms = (time.perf_counter() - began) * 1000 / len(queries)
+        readings = []
+        for query, said in zip(queries, found, strict=True):
+            probability = said.yes / (said.yes + said.no) if said.yes + said.no > 0 else 0.5
+            judged = verdict(probability, self._reading.unknown_below)
+            readings.append(_reading(query, window, said.relevance, judged, probability, each_ms))
+        return readings
+
+    def select(self, window: WindowTokens, question: str, keep: int) -> list[int]:
+        """Indices of the frames most relevant to the question, in time order; several passes for a long window."""
+        self._check_space(window.token_space)
+        return self._reader.select(window.tokens, question, _seconds(window.window), keep).tolist()
+
+    def answer(self, question: str, evidence: Evidence) -> Completion:
+        """Words about the evidence, whose tokens stand in the prompt as soft tokens."""
+        self._check_space(evidence.token_space)
+        written = self._reader.answer(
+            evidence.tokens,
+            question,
+            _seconds(evidence.window),
+            len(evidence.frame_ms),
+            self._reading.answer_tokens,
+            self._reading.repetition_penalty,
+        )
+        return Completion(written.text, written.prompt_tokens, written.generated_tokens)
+
+    def _check_space(self, space: str) -> None:
+        if space != self._token_space:
+            raise BadInput(
+                f"token_space: memory holds {space}, this model reads {self._token_space}; "
+                "use the model configuration that wrote the memory (config.yaml beside it)"
+            )
+
+
+def _reading(
+    query: StandingQuery,
+    window: WindowTokens,
+    relevance: "np.typing.NDArray[np.float32]",
+    judged: Verdict,
+    probability: float,
+    duration_ms: float,
+) -> Reading:
+    return Reading(
+        query_id=query.query_id,
+        feed_id=window.feed_id,
+        window=window.window,
+        frame_ms=window.frame_ms,
+        relevance=relevance,
+        verdict=judged,
+        probability=probability,
+        duration_ms=duration_ms,
+    )
+
+
+def _seconds(window: Window) -> float:
+    return (window.to_ms - window.from_ms) / 1000

@@ -1,0 +1,72 @@
+"""`standwatch memory`: what a memory holds, whether it is sound, and its rows for other tools."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from standwatch.pipeline.clock import rfc3339
+from standwatch.pipeline.export import export_feed
+from standwatch.pipeline.memory import MemoryReader
+from standwatch.pipeline.verify import verify as verify_memory
+
+app = typer.Typer(no_args_is_help=True, help="Look into a rolling memory, running or at rest.")
+
+MemoryDir = Annotated[Path, typer.Option("--memory", help="The memory's directory (memory.path).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+DEFAULT_MEMORY = Path("runs/local/memory")
+
+
+@app.command()
+def stat(memory: MemoryDir = DEFAULT_MEMORY, as_json: AsJson = False) -> None:
+    """Show feeds, frames, spans of time and sizes."""
+    stats = MemoryReader(str(memory)).stat()
+    if as_json:
+        print(json.dumps([stat.as_json() for stat in stats], indent=2))
+        return
+    table = Table()
+    for column in ("feed", "topic", "partition", "frames", "MB", "from", "to", "token space"):
+        table.add_column(column)
+    for stat in stats:
+        for feed in stat.feeds:
+            table.add_row(
+                feed.feed_id,
+                stat.topic,
+                str(feed.partition),
+                str(feed.frames),
+                f"{feed.bytes / 1e6:.2f}",
+                rfc3339(feed.first_ms),
+                rfc3339(feed.last_ms),
+                feed.token_space,
+            )
+    Console().print(table)
+
+
+@app.command()
+def verify(memory: MemoryDir = DEFAULT_MEMORY, as_json: AsJson = False) -> None:
+    """Check every file against its manifest, and that each frame is there once and in order; exits 1 if not."""
+    findings = verify_memory(str(memory))
+    errors = [finding for finding in findings if finding.is_error]
+    if as_json:
+        print(json.dumps([{"where": f.where, "what": f.what, "error": f.is_error} for f in findings], indent=2))
+    else:
+        for finding in findings:
+            print(f"{'WRONG' if finding.is_error else 'note'}  {finding.where}: {finding.what}")
+        if not errors:
+            print("memory is sound")
+    if errors:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="File to write; .parquet or .arrow decides the format.")],
+    feed: Annotated[str, typer.Option("--feed", help="The feed to export.")],
+    memory: MemoryDir = DEFAULT_MEMORY,
+) -> None:
+    """Write a feed's rows (times, offsets, tokens, thumbnails) for pandas, DuckDB and the like."""
+    rows = export_feed(str(memory), feed, None, out)
+    print(f"{rows} rows written to {out}")

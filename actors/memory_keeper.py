@@ -1,0 +1,56 @@
+"""Ray shell around one MemoryShard. Methods stay synchronous: Ray then runs each caller's calls in order."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from standwatch.configs.schema import MemoryConfig
+from standwatch.pipeline.clock import now_ms
+from standwatch.pipeline.shard import MemoryShard
+from standwatch.pipeline.types import (
+    Evidence,
+    Float32Array,
+    Int64Array,
+    Progress,
+    Rewind,
+    TokenBatch,
+    Window,
+    WindowTokens,
+)
+
+
+class MemoryKeeper:
+    """Holds the memory of one shard's partitions; claims them with a new epoch when it starts."""
+
+    def __init__(self, config: MemoryConfig, topic: str, partitions: Sequence[int]) -> None:
+        self._shard = MemoryShard(config, topic, partitions)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def rewind(self) -> Rewind:
+        return self._shard.rewind()
+
+    def append(
+        self, session: int, seq: int, batches: Sequence[TokenBatch], positions: Mapping[int, int]
+    ) -> list[Progress]:
+        return self._shard.append(session, seq, batches, positions)
+
+    def commit(self) -> list[Progress]:
+        return self._shard.commit(now_ms())
+
+    def maintain(self) -> None:
+        self._shard.maintain(now_ms())
+
+    def progress(self) -> list[Progress]:
+        return self._shard.progress()
+
+    def window(self, feed_id: str, window: Window) -> WindowTokens:
+        return self._shard.window(feed_id, window)
+
+    def evidence(self, feed_id: str, window: Window, frame_ms: Int64Array, scores: Float32Array) -> Evidence:
+        return self._shard.evidence(feed_id, window, frame_ms, scores)
+
+    def close(self) -> None:
+        """Make what is buffered durable and let go of the files."""
+        self._shard.commit(now_ms())
+        self._shard.close()

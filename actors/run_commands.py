@@ -1,0 +1,109 @@
+"""`standwatch run`, `publish`, `demo` and `config`: the commands that move video."""
+
+import json
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress as ProgressBar
+from rich.progress import SpinnerColumn, TextColumn
+
+from standwatch.actors import publisher
+from standwatch.actors.topics import open_sink
+from standwatch.configs.load import load_config, to_yaml
+from standwatch.pipeline.clock import now_ms, parse_rfc3339, rfc3339
+from standwatch.pipeline.errors import BadInput
+from standwatch.pipeline.naming import check_feed_id
+from standwatch.pipeline.queries import parse_duration
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. decode.sample_fps=2 flow.shards=4"),
+]
+Profile = Annotated[str, typer.Option("--config", help="Profile: demo, local or kafka.")]
+UserFile = Annotated[Path | None, typer.Option("--file", help="Your own YAML, laid over the profile.")]
+
+
+def show_config(config: Profile = "local", file: UserFile = None, overrides: Overrides = None) -> None:
+    """Check a configuration and print it as resolved."""
+    print(to_yaml(load_config(config, file, overrides or ())), end="")
+
+
+def run(
+    config: Profile = "local",
+    file: UserFile = None,
+    until_idle: Annotated[
+        bool, typer.Option("--until-idle", help="End when all that was published is in memory and answered.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Watch: ingest, compress, remember, and answer the standing queries. Ends with Ctrl-C."""
+    from standwatch.actors.watching import stop_on_signals, watch  # imports Ray: only these commands need it
+
+    settings = load_config(config, file, overrides or ())
+    summary = watch(settings, until_idle=until_idle, for_ms=None, quiet=as_json, stop=stop_on_signals())
+    print(json.dumps(summary.as_json(), indent=2) if as_json else summary.as_text())
+
+
+def demo(
+    for_: Annotated[str | None, typer.Option("--for", help="End by itself after this time, e.g. 60s.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Watch the bundled camera footage, published as live feeds, with a few standing questions. Ctrl-C ends it."""
+    from standwatch.actors.watching import run_demo
+
+    print(run_demo(None if for_ is None else parse_duration(for_, "--for"), overrides or ()).as_text())
+
+
+def publish(
+    source: Annotated[str, typer.Argument(metavar="FILE|URL", help="A video file, rtsp:// or http(s):// (HLS).")],
+    feed: Annotated[str, typer.Option("--feed", help="Name of the feed: letters, digits, . _ -")],
+    to: Annotated[
+        str, typer.Option("--to", help="spool:DIR or kafka://HOST:PORT/TOPIC")
+    ] = "spool:runs/local/spool",
+    live: Annotated[bool, typer.Option("--live/--fast", help="At the pace of a camera, or as fast as it goes.")] = True,
+    loop: Annotated[bool, typer.Option("--loop", help="Start again at the end.")] = False,
+    start: Annotated[
+        str | None, typer.Option("--start", help="Time of the first frame of a file (RFC 3339); default now.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Publish a file or stream as a feed, in chunks that start at key frames."""
+    check_feed_id(feed, "--feed")
+    if "://" in source and start is not None:
+        raise BadInput("--start: only a file can be given a start; a live stream's time is now")
+    where = publisher.destination(to)
+    request = publisher.PublishRequest(
+        source=source,
+        feed_id=feed,
+        topic=where.topics.chunks,
+        pace="live" if live else "fast",
+        loop=loop,
+        start_ms=now_ms() if start is None else parse_rfc3339(start, "--start"),
+        max_record_bytes=where.topics.max_record_bytes,
+    )
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    sink = open_sink(where.broker, where.topics)
+    try:
+        with ProgressBar(
+            SpinnerColumn(), TextColumn("{task.description}"), console=Console(stderr=True), disable=as_json
+        ) as bar:
+            task = bar.add_task(f"{feed}: connecting")
+
+            def tell(done: publisher.Published) -> None:
+                text = f"{feed}: {done.chunks} chunks, {done.bytes / 1e6:.1f} MB, up to {rfc3339(done.last_ms)}"
+                bar.update(task, description=text + (f", {done.reconnects} reconnects" if done.reconnects else ""))
+
+            done = publisher.publish(request, sink, stop, tell)
+    finally:
+        sink.close()
+    if as_json:
+        print(json.dumps({"feed": feed, "chunks": done.chunks, "bytes": done.bytes, "until": rfc3339(done.last_ms)}))
+    else:
+        print(f"{feed}: {done.chunks} chunks, {done.bytes / 1e6:.1f} MB, until {rfc3339(done.last_ms)}")

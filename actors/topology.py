@@ -1,0 +1,228 @@
+"""The composition root: the only place that constructs the actors and what they work with."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError
+
+from standwatch.actors.answerer import Answerer, AnswererSettings, AnswerStatus
+from standwatch.actors.gpu_worker import GpuWorker
+from standwatch.actors.ingestor import Ingestor, IngestorSettings, IngestStatus
+from standwatch.actors.memory_keeper import MemoryKeeper
+from standwatch.actors.topics import open_source
+from standwatch.configs.load import save_resolved
+from standwatch.configs.schema import StandwatchConfig
+from standwatch.pipeline.errors import BadInput
+from standwatch.pipeline.types import Progress
+
+_MAX_CRASHES = 5  # of one actor in a row without a minute of work between them
+_QUIET_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class SystemStatus:
+    """One look at the running system. A part that is restarting is missing from it."""
+
+    ingest: tuple[IngestStatus, ...]
+    feeds: tuple[Progress, ...]
+    answers: AnswerStatus | None
+
+
+class _Runner:
+    """Keeps one actor's `run` going: Ray restarts the actor, this asks it to run again."""
+
+    def __init__(self, name: str, actor: Any) -> None:
+        self.name, self.actor = name, actor
+        self._crashes, self._started = 0, 0.0
+        self._call: Any = None
+
+    def start(self, until_idle: bool) -> None:
+        self._started = time.monotonic()
+        self._call = self.actor.run.remote(until_idle)
+
+    def finished(self, until_idle: bool) -> bool:
+        """True when `run` returned by itself; restarts it after a crash and raises after too many in a row."""
+        if not ray.wait([self._call], timeout=0)[0]:
+            return False
+        try:
+            ray.get(self._call)
+            return True
+        except RayActorError:
+            self._again(until_idle)  # the process is gone and Ray starts it anew
+        except RayError as error:
+            self._crashes = self._crashes + 1 if time.monotonic() - self._started < _QUIET_S else 1
+            if self._crashes >= _MAX_CRASHES:
+                raise RuntimeError(f"{self.name} crashed {self._crashes} times in a row: {error}") from error
+            self._again(until_idle)
+        return False
+
+    def _again(self, until_idle: bool) -> None:
+        time.sleep(0.2)
+        self.start(until_idle)
+
+
+class Running:
+    """The actors of one run. Use as a context manager: leaving it stops them and what was started for them."""
+
+    def __init__(self, config: StandwatchConfig) -> None:
+        self._config = config
+        self._timeout = config.cluster.call_timeout_s
+        partitions = _chunk_partitions(config)
+        shards = range(min(config.flow.shards, len(partitions)))
+        _start_ray(config)
+        actor = ray.remote
+        gpus = 1 if config.model.device.startswith("cuda") else 0
+        options = {"num_cpus": 0, "max_restarts": -1}
+        self._workers = [
+            actor(GpuWorker).options(**options, num_gpus=gpus).remote(config.model, config.reading) for _ in shards
+        ]
+        owned = [[p for p in partitions if p % len(shards) == shard] for shard in shards]
+        self._keepers = [
+            actor(MemoryKeeper).options(**options).remote(config.memory, config.topics.chunks, owned[shard])
+            for shard in shards
+        ]
+        settings = IngestorSettings(
+            config.broker,
+            config.topics,
+            config.decode,
+            config.flow,
+            config.model.vision.frames_per_clip,
+            config.memory.commit_ms,
+        )
+        self._ingestors = [
+            actor(Ingestor)
+            .options(**options, max_concurrency=3)
+            .remote(settings, shard, owned[shard], self._workers[shard], self._keepers[shard])
+            for shard in shards
+        ]
+        self._answerer = (
+            actor(Answerer)
+            .options(**options, max_concurrency=3)
+            .remote(
+                AnswererSettings(config.broker, config.topics, config.model, config.reading, config.memory.path),
+                self._keepers,
+                self._workers,
+            )
+        )
+        self._ready()
+
+    def __enter__(self) -> "Running":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def run(self, until_idle: bool, tick: Callable[[SystemStatus], bool], every_s: float = 0.5) -> None:
+        """Run until `tick`, called about every `every_s`, returns False; or until all is ingested and answered."""
+        ingest = [_Runner(f"Ingestor {i}", actor) for i, actor in enumerate(self._ingestors)]
+        answer = _Runner("Answerer", self._answerer)
+        for runner in (*ingest, answer):
+            runner.start(until_idle and runner is not answer)
+        busy = list(ingest)
+        last_look = 0.0
+        while True:
+            busy = [runner for runner in busy if not runner.finished(until_idle)]
+            if answer.finished(False) or (until_idle and not busy):
+                break
+            if time.monotonic() - last_look >= every_s:
+                last_look = time.monotonic()
+                if not tick(self.status()):
+                    return
+            time.sleep(0.05)
+        if until_idle:
+            self._finish_answers(answer)
+        tick(self.status())
+
+    def _finish_answers(self, answer: _Runner) -> None:
+        """All video is in memory: let the Answerer return when nothing is due any more."""
+        ray.get(self._answerer.stop.remote(), timeout=self._timeout)
+        while not answer.finished(False):
+            time.sleep(0.05)
+        answer.start(until_idle=True)
+        while not answer.finished(True):
+            time.sleep(0.05)
+
+    def status(self) -> SystemStatus:
+        """What every part says of itself, within a second; silent ones are left out."""
+        calls = [a.status.remote() for a in self._ingestors]
+        progress = [k.progress.remote() for k in self._keepers]
+        answers = self._answerer.status.remote()
+        said = _gather([*calls, *progress, answers])
+        return SystemStatus(
+            ingest=tuple(said[c] for c in calls if c in said),
+            feeds=tuple(sorted((p for c in progress for p in said.get(c, ())), key=lambda p: p.feed_id)),
+            answers=said.get(answers),
+        )
+
+    def stop(self) -> None:
+        """Let every part finish what it holds, then end it. Ray is stopped when this run started it."""
+        for actor in (*self._ingestors, self._answerer):
+            _gather([actor.stop.remote()])
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and any(s.in_flight_clips for s in self.status().ingest):
+            time.sleep(0.1)
+        _gather([keeper.close.remote() for keeper in self._keepers], timeout=10)
+        if not self._config.cluster.address:
+            ray.shutdown()
+            return
+        for actor in (*self._ingestors, self._answerer, *self._keepers, *self._workers):
+            ray.kill(actor)
+
+    def _ready(self) -> None:
+        """Wait until every actor's constructor has returned; a failing one raises its own error."""
+        for actor in (*self._workers, *self._keepers, *self._ingestors, self._answerer):
+            ray.get(actor.pid.remote(), timeout=max(self._timeout, 120.0))
+
+
+def start(config: StandwatchConfig) -> Running:
+    """Start all actors of a configuration and save the configuration, as resolved, beside the memory."""
+    memory = Path(config.memory.path)
+    memory.mkdir(parents=True, exist_ok=True)
+    save_resolved(config, memory / "config.yaml")
+    return Running(config)
+
+
+def _chunk_partitions(config: StandwatchConfig) -> list[int]:
+    source = open_source(config.broker, config.topics, config.topics.chunks)
+    try:
+        return sorted(source.partitions())
+    finally:
+        source.close()
+
+
+def _start_ray(config: StandwatchConfig) -> None:
+    if config.cluster.address:
+        ray.init(address=config.cluster.address, log_to_driver=False, logging_level="error")
+        return
+    shm = Path("/dev/shm")
+    store = config.cluster.object_store_mb * 1024 * 1024
+    if shm.is_dir() and shutil.disk_usage(shm).free < store:
+        raise BadInput(
+            f"cluster.object_store_mb: {config.cluster.object_store_mb} does not fit into /dev/shm; "
+            "lower it or give the container more shared memory"
+        )
+    ray.init(
+        address="local",
+        num_cpus=4,
+        object_store_memory=store,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+    )
+
+
+def _gather(calls: list[Any], timeout: float = 1.0) -> Mapping[Any, Any]:
+    """Results of those calls that answered in time and without error."""
+    ready, _ = ray.wait(calls, num_returns=len(calls), timeout=timeout)
+    results: dict[Any, Any] = {}
+    for call in ready:
+        try:
+            results[call] = ray.get(call)
+        except RayError:
+            continue
+    return results

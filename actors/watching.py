@@ -1,0 +1,195 @@
+"""Runs a system with a screen in front of it: what `standwatch run` and `standwatch demo` do."""
+
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from standwatch.actors import publisher
+from standwatch.actors.console import Recent, render
+from standwatch.actors.topics import open_sink, open_source
+from standwatch.actors.topology import Running, SystemStatus, start
+from standwatch.configs.load import load_config
+from standwatch.configs.schema import StandwatchConfig
+from standwatch.pipeline.clock import now_ms, rfc3339
+from standwatch.pipeline.events import parse_alert, parse_answer
+from standwatch.pipeline.memory import MemoryReader
+from standwatch.pipeline.queries import queries_from_file
+from standwatch.pipeline.querystore import QueryStore
+
+_LINE_S = 5.0
+_FOOTAGE = {"bottles": "bottle-detection.mp4", "people": "one-by-one-person-detection.mp4"}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run did, and where everything lies."""
+
+    frames: dict[str, int]
+    dead_letters: int
+    answers: int
+    alerts: int
+    rewinds: int
+    weights: str
+    memory: str
+    topics: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def as_text(self) -> str:
+        feeds = ", ".join(f"{feed} {count}" for feed, count in sorted(self.frames.items())) or "none"
+        feed = min(self.frames, default="NAME")
+        return "\n".join(
+            (
+                f"frames in memory: {feeds}",
+                f"answers: {self.answers}   alerts: {self.alerts}   dead letters: {self.dead_letters}   "
+                f"weights: {self.weights}",
+                f"memory: {self.memory}",
+                f"topics: {self.topics}",
+                f"look:   standwatch memory stat --memory {self.memory}",
+                f'ask:    standwatch ask "What is happening?" --feed {feed} --last 10m --memory {self.memory}',
+            )
+        )
+
+
+class _Listener:
+    """Follows the answers and alerts that go out, for the screen and the summary."""
+
+    def __init__(self, config: StandwatchConfig) -> None:
+        self.recent = Recent()
+        self._answers = self._open(config, config.topics.answers)
+        self._alerts = self._open(config, config.topics.alerts)
+
+    def _open(self, config: StandwatchConfig, topic: str) -> Any:
+        source = open_source(config.broker, config.topics, topic)
+        source.assign({p: None for p in source.partitions()})
+        source.assign(dict(source.end_offsets()))  # only what comes from now on
+        return source
+
+    def look(self) -> None:
+        for record in self._answers.poll(1000, 1):
+            self.recent.add_answer(parse_answer(record))
+        for record in self._alerts.poll(1000, 1):
+            self.recent.add_alert(parse_alert(record))
+
+    def close(self) -> None:
+        self._answers.close()
+        self._alerts.close()
+
+
+class _Screen:
+    """The live view: a table on a terminal, a line now and then elsewhere, nothing when quiet."""
+
+    def __init__(self, config: StandwatchConfig, live: Live, console: Console, quiet: bool) -> None:
+        self._memory = Path(config.memory.path)
+        self._weights = weights_of(config)
+        self._live, self._console, self._quiet = live, console, quiet
+        self._next_line = 0.0
+
+    def show(self, status: SystemStatus, recent: Recent) -> None:
+        if self._quiet:
+            return
+        if self._console.is_terminal:
+            queries, _ = QueryStore(self._memory / "queries").load()
+            self._live.update(render(status, queries, recent, _size(self._memory), self._weights), refresh=True)
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _LINE_S
+            frames = " ".join(f"{feed.feed_id}={feed.frames}" for feed in status.feeds) or "none yet"
+            self._console.print(f"frames {frames}  answers {recent.answers}  alerts {recent.alerts}", highlight=False)
+
+
+def watch(
+    config: StandwatchConfig, until_idle: bool, for_ms: int | None, quiet: bool, stop: threading.Event
+) -> Summary:
+    """Run until `stop`, until idle, or for a time."""
+    console = Console(stderr=True)
+    if not quiet:
+        console.print("starting Ray and the model ...")
+    listener = _Listener(config)
+    last = SystemStatus((), (), None)
+    with start(config) as running, Live(console=console, auto_refresh=False, transient=True) as live:
+        screen = _Screen(config, live, console, quiet)
+        end = None if for_ms is None else time.monotonic() + for_ms / 1000
+
+        def tick(status: SystemStatus) -> bool:
+            nonlocal last
+            last = status
+            listener.look()
+            screen.show(status, listener.recent)
+            return not stop.is_set() and (end is None or time.monotonic() < end)
+
+        running.run(until_idle, tick)
+    listener.look()
+    listener.close()
+    broker = config.broker
+    return Summary(
+        frames={feed.feed_id: feed.frames for feed in MemoryReader(config.memory.path).stat().feeds},
+        dead_letters=sum(part.dead_letters for part in last.ingest),
+        answers=listener.recent.answers,
+        alerts=listener.recent.alerts,
+        rewinds=sum(part.rewinds for part in last.ingest),
+        weights=weights_of(config),
+        memory=config.memory.path,
+        topics=f"spool:{broker.spool_dir}" if broker.kind == "spool" else f"kafka://{broker.bootstrap_servers}",
+    )
+
+
+def run_demo(for_ms: int | None, overrides: Sequence[str]) -> Summary:
+    """Publish the bundled footage in a loop, as live feeds, and watch it in a fresh directory."""
+    root = Path("runs") / f"demo-{rfc3339(now_ms())[:19].replace(':', '')}"
+    places = (f"memory.path={root / 'memory'}", f"broker.spool_dir={root / 'spool'}")
+    config = load_config("demo", None, [*places, *overrides])
+    store = QueryStore(Path(config.memory.path) / "queries")
+    for query in queries_from_file(Path(str(files("standwatch.configs") / "demo-queries.yaml"))):
+        store.add(query)
+    stop = stop_on_signals()
+    cameras = [threading.Thread(target=_film, args=(config, feed, name, stop)) for feed, name in _FOOTAGE.items()]
+    for camera in cameras:
+        camera.start()
+    try:
+        return watch(config, until_idle=False, for_ms=for_ms, quiet=False, stop=stop)
+    finally:
+        stop.set()
+        for camera in cameras:
+            camera.join()
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that Ctrl-C and SIGTERM set."""
+    stop = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: stop.set())
+    return stop
+
+
+def weights_of(config: StandwatchConfig) -> str:
+    return config.model.checkpoint or "untrained"
+
+
+def _film(config: StandwatchConfig, feed: str, name: str, stop: threading.Event) -> None:
+    request = publisher.PublishRequest(
+        source=str(files("standwatch") / "footage" / name),
+        feed_id=feed,
+        topic=config.topics.chunks,
+        pace="live",
+        loop=True,
+        start_ms=now_ms(),
+        max_record_bytes=config.topics.max_record_bytes,
+    )
+    sink = open_sink(config.broker, config.topics)
+    try:
+        publisher.publish(request, sink, stop)
+    finally:
+        sink.close()
+
+
+def _size(memory: Path) -> int:
+    return sum(path.stat().st_size for path in memory.rglob("*.arrow"))

@@ -1,0 +1,98 @@
+"""Memory of every process of a live run: the second minute against the last of ten.
+
+Four feeds at the pace of cameras, standing queries answered all along. Counted is each process's private memory
+(USS: what would be freed if it ended; mapped files and Ray's shared store are not in it). The figure is the largest
+ratio of medians over all processes, where a difference below 4 MiB counts as none: that is the allocator's noise.
+"""
+
+import argparse
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from benchmarks.workload import configuration, request
+from standwatch.actors.publisher import publish
+from standwatch.actors.topics import open_sink
+from standwatch.actors.topology import SystemStatus, start
+from standwatch.configs.schema import StandwatchConfig
+from standwatch.pipeline.clock import now_ms
+from standwatch.pipeline.queries import query_from_mapping
+from standwatch.pipeline.querystore import QueryStore
+
+FEEDS, TARGET, NOISE = 4, 1.02, 4 * 1024 * 1024
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    minutes = parser.parse_args(arguments).minutes
+    with tempfile.TemporaryDirectory(prefix="standwatch-bench-") as root:
+        config = configuration(Path(root), "decode.sample_fps=1", "topics.partitions=4")
+        store = QueryStore(Path(config.memory.path) / "queries")
+        store.add(query_from_mapping({"query_id": "person", "question": "Is a person there?", "every": "10s"}, "bench"))
+        samples = watch(config, minutes * 60)
+    return report(samples, minutes * 60)
+
+
+def watch(config: StandwatchConfig, seconds: float) -> dict[str, list[tuple[float, int]]]:
+    """Run live and sample every process every five seconds: name -> (seconds since start, USS)."""
+    stop = threading.Event()
+    cameras = [threading.Thread(target=film, args=(config, feed, stop)) for feed in range(FEEDS)]
+    for camera in cameras:
+        camera.start()
+    samples: dict[str, list[tuple[float, int]]] = {}
+    began = time.monotonic()
+
+    def tick(_: SystemStatus) -> bool:
+        passed = time.monotonic() - began
+        for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+            try:
+                name = f"{process.pid} {label(process)}"
+                if "ffmpeg" not in name:
+                    samples.setdefault(name, []).append((passed, process.memory_full_info().uss))
+            except psutil.NoSuchProcess:
+                continue
+        return passed < seconds
+
+    try:
+        with start(config) as running:
+            running.run(until_idle=False, tick=tick, every_s=5.0)
+    finally:
+        stop.set()
+        for camera in cameras:
+            camera.join()
+    return samples
+
+
+def film(config: StandwatchConfig, feed: int, stop: threading.Event) -> None:
+    sink = open_sink(config.broker, config.topics)
+    publish(request(config, feed, "live", True, now_ms()), sink, stop)
+    sink.close()
+
+
+def label(process: psutil.Process) -> str:
+    words = process.cmdline() or [process.name()]
+    return words[0] if words[0].startswith("ray::") else Path(words[0]).name
+
+
+def report(samples: dict[str, list[tuple[float, int]]], seconds: float) -> int:
+    worst = 1.0
+    for name, points in sorted(samples.items()):
+        early = [uss for at, uss in points if 60 <= at < 120]
+        late = [uss for at, uss in points if at >= seconds - 60]
+        if not early or not late:
+            continue
+        first, last = statistics.median(early), statistics.median(late)
+        ratio = last / first if last - first > NOISE else 1.0
+        worst = max(worst, ratio)
+        print(f"{name:44} {first / 2**20:8.1f} MiB -> {last / 2**20:8.1f} MiB")
+    print(f"growth {worst:.3f} target {TARGET} {'ok' if worst <= TARGET else 'short'}")
+    return 0 if worst <= TARGET else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
