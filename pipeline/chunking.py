@@ -13,7 +13,7 @@ class Cut:
     payload: bytes
     track: Track
     first: int  # presentation time of the first presented sample
-    duration: int
+    duration: int  # to the end of the last presented sample
     samples: int
     starts_at_key: bool
     closed: bool  # nothing is presented before the key frame, so nothing refers to what came before
@@ -59,7 +59,7 @@ class FragmentReader:
             payload=self._init + self._moof + mdat,
             track=track,
             first=first,
-            duration=sum(fragment.durations),
+            duration=max(map(sum, zip(presented, fragment.durations, strict=True))) - first,
             samples=len(presented),
             starts_at_key=fragment.starts_at_key,
             closed=presented[0] == first,

@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping
 from fractions import Fraction
 
-from standwatch.pipeline.clock import parse_rfc3339, rfc3339
+from standwatch.pipeline.clock import now_ms, parse_rfc3339, rfc3339
 from standwatch.pipeline.errors import BadInput
 from standwatch.pipeline.mp4 import boxes, fragments, tracks
-from standwatch.pipeline.naming import FEED_SOURCE, check_feed, feed_of_source
+from standwatch.pipeline.naming import FEED_SOURCE, check_feed_id, feed_of_source
 from standwatch.pipeline.types import Chunk, DeadLetter, Headers, Outgoing, Record
 
 CONTENT_TYPES = ("video/mp4", "video/h264", "video/h265", "image/jpeg")
@@ -23,9 +23,9 @@ _INTEGER = re.compile(r"-?\d{1,18}")
 _TIMEBASE = re.compile(r"[1-9]\d{0,9}/[1-9]\d{0,9}")
 
 
-def write_chunk(chunk: Chunk, topic: str, timestamp_ms: int, traceparent: str = "") -> Outgoing:
-    """The record of a chunk. `timestamp_ms` is when it is written: a topic's retention counts from it."""
-    check_feed(chunk.feed_id)
+def encode_chunk(chunk: Chunk, topic: str, timestamp_ms: int | None = None, traceparent: str = "") -> Outgoing:
+    """The record of a chunk. `timestamp_ms` is when it is written (None: now): a topic's retention counts from it."""
+    check_feed_id(chunk.feed_id)
     headers = {
         "content-type": chunk.content_type,
         "ce_specversion": "1.0",
@@ -44,7 +44,9 @@ def write_chunk(chunk: Chunk, topic: str, timestamp_ms: int, traceparent: str = 
     if traceparent:
         headers["traceparent"] = traceparent
     pairs = tuple((name, value.encode()) for name, value in headers.items())
-    return Outgoing(topic, chunk.feed_id.encode(), chunk.payload, pairs, timestamp_ms)
+    return Outgoing(
+        topic, chunk.feed_id.encode(), chunk.payload, pairs, now_ms() if timestamp_ms is None else timestamp_ms
+    )
 
 
 def read_chunk(record: Record, max_chunk_ms: int = 60_000) -> Chunk:

@@ -17,10 +17,11 @@ from standwatch.pipeline.chunking import BoxSplitter, Cut, FragmentReader, copy_
 from standwatch.pipeline.clock import now_ms
 from standwatch.pipeline.errors import BadInput, Unavailable
 from standwatch.pipeline.feedclock import FeedClock
-from standwatch.pipeline.ffmpeg import excerpt, ffmpeg_binary, kill_group
-from standwatch.pipeline.naming import check_feed
+from standwatch.pipeline.ffmpeg import excerpt, find_ffmpeg, kill_group
+from standwatch.pipeline.naming import check_feed_id
 from standwatch.pipeline.types import Chunk, SourceOffset
 
+_HEADER_BYTES = 4096  # of a record, with its key
 _NETWORK = {
     "rtsp": "rtsp,rtp,udp,tcp",
     "rtsps": "rtsp,rtsps,rtp,udp,tcp,tls",
@@ -30,17 +31,11 @@ _NETWORK = {
 
 
 @dataclass(frozen=True, slots=True)
-class CutSettings:
-    """How long and how large chunks become."""
-
-    chunk_ms: int = 2_000  # a chunk ends at the first key frame at or after this
-    max_chunk_ms: int = 30_000
-    max_record_bytes: int = 10 * 1024 * 1024 - 65_536  # what the topic takes, less its key and headers
-    stall_s: float = 30.0  # nothing from the source for so long means it is away
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.chunk_ms <= self.max_chunk_ms:
-            raise BadInput(f"chunk_ms: {self.chunk_ms} is not within 1..max_chunk_ms ({self.max_chunk_ms})")
+class _Limits:
+    chunk_ms: int
+    max_chunk_ms: int
+    payload_bytes: int
+    stall_s: float
 
 
 def is_live(source: str) -> bool:
@@ -51,46 +46,63 @@ def is_live(source: str) -> bool:
 def cut(
     source: str,
     feed_id: str,
-    topic: str,
     start_ms: int | None = None,
     first_seq: int = 0,
-    settings: CutSettings = CutSettings(),
-    clock: FeedClock | None = None,
+    max_record_bytes: int = 10 * 1024 * 1024,
+    *,
+    topic: str = "",
+    chunk_ms: int = 2_000,
+    max_chunk_ms: int = 30_000,
+    stall_s: float = 30.0,
     wall_ms: Callable[[], int] = now_ms,
 ) -> Iterator[Chunk]:
     """The chunks of a file or URL, in order, each starting at a key frame; `at` has offset -1.
 
-    A file's first frame is at `start_ms` (None: now). A URL's chunks are timed by their arrival; pass the same
-    `clock` again after a reconnect, so that times never go backwards. Raises `BadInput` for a source that can
-    never be cut, `Unavailable` when a URL is away or ends.
+    A chunk ends at the first key frame at or after `chunk_ms`. A file's first frame is at `start_ms` (None: now).
+    A URL's chunks are timed by their arrival, none before `start_ms`: after a reconnect pass the end of the last
+    chunk, and times never go backwards. Raises `BadInput` for a source that can never be cut, `Unavailable` when a
+    URL is away, silent for `stall_s`, or ends.
     """
-    check_feed(feed_id)
+    check_feed_id(feed_id)
     _check_source(source)
+    if not 1 <= chunk_ms <= max_chunk_ms:
+        raise BadInput(f"chunk_ms: {chunk_ms} is not within 1..max_chunk_ms ({max_chunk_ms})")
+    limits = _Limits(chunk_ms, max_chunk_ms, max_record_bytes - _HEADER_BYTES, stall_s)
     live = is_live(source)
-    clock = clock or FeedClock()
+    clock = FeedClock(start_ms or 0)
     begin_ms = wall_ms() if start_ms is None else start_ms
-    seq, done_ms, origin = first_seq, 0, None
-    problem = ""
+    seq, done_ms = first_seq, 0
     for copying in (True, False):
-        if not copying and not problem:
+        again, origin = False, None
+        with closing(_Ffmpeg(_command(source, limits, copying, done_ms), live, limits)) as process:
+            try:
+                for piece in process.cuts():
+                    first_ms = piece.first * 1000 / piece.track.timescale
+                    origin = first_ms - done_ms if origin is None else origin
+                    pts_ms = round(first_ms - origin)
+                    problem = copy_problem(piece, limits.max_chunk_ms, limits.payload_bytes)
+                    if problem and not copying:
+                        raise BadInput(f"source: cannot be cut to {chunk_ms} ms even re-encoded: {problem}")
+                    if problem:
+                        again, done_ms = True, pts_ms
+                        break
+                    length_ms = max(
+                        1, round(first_ms - origin + piece.duration * 1000 / piece.track.timescale) - pts_ms
+                    )
+                    at_ms = clock.start_ms(pts_ms, length_ms, wall_ms()) if live else begin_ms + pts_ms
+                    at = SourceOffset(topic, -1, -1)
+                    yield Chunk(feed_id, at, at_ms, length_ms, "video/mp4", piece.payload, seq, piece.fps)
+                    seq += 1
+            except _NotForMp4:
+                again = copying
+                if not copying:
+                    raise
+        if not again:
             return
-        with closing(_Ffmpeg(_command(source, settings, copying, done_ms), live, settings)) as process:
-            for piece in process.cuts():
-                problem = copy_problem(piece, settings.max_chunk_ms, settings.max_record_bytes)
-                if problem and copying:
-                    break  # start again at this chunk, re-encoding
-                if problem:
-                    raise BadInput(f"source: cannot be cut to {settings.chunk_ms} ms even re-encoded: {problem}")
-                scale = piece.track.timescale
-                origin = piece.first * 1000 / scale - done_ms if origin is None else origin
-                pts_ms = round(piece.first * 1000 / scale - origin)
-                end_ms = max(pts_ms + 1, round((piece.first + piece.duration) * 1000 / scale - origin))
-                length_ms = end_ms - pts_ms
-                at_ms = clock.start_ms(pts_ms, length_ms, wall_ms()) if live else begin_ms + pts_ms
-                at = SourceOffset(topic, -1, -1)
-                yield Chunk(feed_id, at, at_ms, length_ms, "video/mp4", piece.payload, seq, piece.fps)
-                seq, done_ms = seq + 1, end_ms
-        origin = None
+
+
+class _NotForMp4(BadInput):
+    """The stream's codec has no place in an MP4; re-encoded it has."""
 
 
 def _check_source(source: str) -> None:
@@ -107,12 +119,12 @@ def _check_source(source: str) -> None:
         raise BadInput(f"source: {source!r} is empty (0 bytes)")
 
 
-def _command(source: str, settings: CutSettings, copying: bool, done_ms: int) -> list[str]:
+def _command(source: str, limits: _Limits, copying: bool, done_ms: int) -> list[str]:
     """ffmpeg's arguments: the first video stream as fragmented MP4 on standard output."""
     if is_live(source):
         scheme = source.split("://")[0].lower()
         options: dict[str, Any] = {"protocol_whitelist": _NETWORK[scheme]}
-        timeout_us = int(settings.stall_s * 1e6)
+        timeout_us = int(limits.stall_s * 1e6)
         if scheme.startswith("rtsp"):
             options |= {"rtsp_transport": "tcp", "timeout": timeout_us}
         else:
@@ -121,7 +133,7 @@ def _command(source: str, settings: CutSettings, copying: bool, done_ms: int) ->
         video = ffmpeg.input(source, **options)
     else:
         video = ffmpeg.input(f"file:{source}", protocol_whitelist="file,pipe")
-    chunk_s = settings.chunk_ms / 1000
+    chunk_s = limits.chunk_ms / 1000
     encode: dict[str, Any] = {"vcodec": "copy"}
     if not copying:
         steps = ["pad=w='ceil(iw/2)*2':h='ceil(ih/2)*2'", "format=yuv420p"]
@@ -132,6 +144,9 @@ def _command(source: str, settings: CutSettings, copying: bool, done_ms: int) ->
             "vcodec": "libx264",
             "preset": "veryfast",
             "fps_mode": "passthrough",
+            # Half of what a record takes, so that a chunk fits however the encoder spends it.
+            "maxrate": limits.payload_bytes * 8 * 1000 // limits.chunk_ms // 2,
+            "bufsize": limits.payload_bytes * 8 // 2,
             "force_key_frames": f"expr:if(isnan(prev_forced_t),1,gte(t,prev_forced_t+{chunk_s}))",
         }
     output = ffmpeg.output(
@@ -140,10 +155,10 @@ def _command(source: str, settings: CutSettings, copying: bool, done_ms: int) ->
         **encode,
         f="mp4",
         movflags="frag_keyframe+empty_moov+default_base_moof",
-        min_frag_duration=settings.chunk_ms * 1000,
+        min_frag_duration=limits.chunk_ms * 1000,
         # Only where no key frame comes in time; the fragment then shows that copying will not do.
-        frag_duration=settings.max_chunk_ms * 1000,
-        frag_size=settings.max_record_bytes,
+        frag_duration=limits.max_chunk_ms * 1000,
+        frag_size=limits.payload_bytes,
     )
     return ["-hide_banner", "-nostdin", "-v", "error", *cast(list[str], output.get_args())]
 
@@ -151,12 +166,12 @@ def _command(source: str, settings: CutSettings, copying: bool, done_ms: int) ->
 class _Ffmpeg:
     """One ffmpeg that cuts; owns the process and reads both of its pipes."""
 
-    def __init__(self, arguments: list[str], live: bool, settings: CutSettings) -> None:
+    def __init__(self, arguments: list[str], live: bool, limits: _Limits) -> None:
         self._live = live
-        self._settings = settings
+        self._limits = limits
         self._said: deque[bytes] = deque(maxlen=50)
         self._process = subprocess.Popen(
-            [ffmpeg_binary(), *arguments],
+            [find_ffmpeg(), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -175,7 +190,7 @@ class _Ffmpeg:
 
     def cuts(self) -> Iterator[Cut]:
         """All cuts in order. Raises `BadInput` or `Unavailable` where the source does not give them."""
-        splitter, reader, found = BoxSplitter(8 * self._settings.max_record_bytes), FragmentReader(), 0
+        splitter, reader, found = BoxSplitter(8 * self._limits.payload_bytes), FragmentReader(), 0
         while data := self._read():
             for box in splitter.feed(data):
                 piece = reader.add(box)
@@ -187,9 +202,9 @@ class _Ffmpeg:
     def _read(self) -> bytes:
         assert self._process.stdout is not None
         fd = self._process.stdout.fileno()
-        ready, _, _ = select.select([fd], [], [], self._settings.stall_s)
+        ready, _, _ = select.select([fd], [], [], self._limits.stall_s)
         if not ready:
-            raise self._failure(f"nothing came for {self._settings.stall_s:g} s")
+            raise self._failure(f"nothing came for {self._limits.stall_s:g} s")
         return os.read(fd, 1 << 18)
 
     def _judge(self, found: int) -> None:
@@ -198,6 +213,8 @@ class _Ffmpeg:
         said = excerpt(b"".join(self._said).decode("utf-8", "replace"))
         if "matches no streams" in said:
             raise BadInput("source: no video stream in it; give a file or URL that contains video")
+        if code != 0 and ("Could not find tag" in said or "Could not write header" in said):
+            raise _NotForMp4(f"source: {said}")
         if code != 0 or not found:
             raise self._failure(said or f"ffmpeg ended with code {code} and no video")
         if self._live:

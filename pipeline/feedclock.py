@@ -1,6 +1,4 @@
-"""Decides when: the wall-clock time of a live feed's chunks, when to send one, when to try again. No clock inside."""
-
-from collections.abc import Callable
+"""Decides the wall-clock time of a feed's chunks, and when one is due. No clock inside."""
 
 
 class FeedClock:
@@ -10,10 +8,11 @@ class FeedClock:
     `max_drift_ms` (a reconnect, a camera's reset, a clock that runs fast). Times never go backwards or overlap.
     """
 
-    def __init__(self, max_drift_ms: int = 2_000) -> None:
+    def __init__(self, not_before_ms: int = 0, max_drift_ms: int = 2_000) -> None:
+        """`not_before_ms`: where the feed's time has got to already, before a reconnect."""
         self._max_drift_ms = max_drift_ms
         self._anchor_ms: int | None = None
-        self._end_ms = 0
+        self._end_ms = not_before_ms
 
     def start_ms(self, pts_ms: int, duration_ms: int, arrival_ms: int) -> int:
         """Time of the first frame of a chunk at `pts_ms` of the feed's time, complete at `arrival_ms`."""
@@ -34,26 +33,3 @@ class Pace:
 
     def due_ms(self, start_ms: int, duration_ms: int) -> int:
         return start_ms + duration_ms + self._shift_ms
-
-
-class Backoff:
-    """Waits between attempts: doubling from `first_s` to `cap_s`, each shortened by up to half at random.
-
-    Many feeds that lost the same camera network then do not all come back in the same moment.
-    """
-
-    def __init__(self, random: Callable[[], float], first_s: float = 1.0, cap_s: float = 60.0) -> None:
-        """`random`: uniform in [0, 1)."""
-        self._random = random
-        self._first_s, self._cap_s = first_s, cap_s
-        self._next_s = first_s
-
-    def wait_s(self) -> float:
-        """How long to wait before the next attempt."""
-        whole_s = self._next_s
-        self._next_s = min(self._cap_s, 2 * whole_s)
-        return whole_s * (1 - self._random() / 2)
-
-    def reset(self) -> None:
-        """An attempt succeeded: the next failure begins with a short wait again."""
-        self._next_s = self._first_s

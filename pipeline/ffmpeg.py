@@ -27,7 +27,7 @@ class Finished:
 
 
 @lru_cache(maxsize=1)
-def ffmpeg_binary() -> str:
+def find_ffmpeg() -> str:
     """The ffmpeg of PATH, else that of the imageio-ffmpeg wheel. Raises `BadInput` where there is neither."""
     found = shutil.which("ffmpeg")
     if found:
@@ -68,7 +68,7 @@ def run_ffmpeg(arguments: Sequence[str], fds: Sequence[int], timeout_s: float, o
     log = scratch_file("stderr")
     try:
         process = subprocess.Popen(
-            [ffmpeg_binary(), *arguments],
+            [find_ffmpeg(), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,

@@ -20,24 +20,23 @@ class InFlight:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._open: dict[int, int] = {}
+        self._count = 0
 
     @property
-    def clips(self) -> int:
-        return sum(self._open.values())
+    def count(self) -> int:
+        return self._count
 
-    @property
-    def full(self) -> bool:
-        return self.clips >= self._limit
+    def has_room(self, clips: int) -> bool:
+        """Whether so many more may be admitted; a batch above the limit itself goes alone."""
+        return self._count == 0 or self._count + clips <= self._limit
 
-    def admit(self, batch: int, clips: int) -> None:
-        """Count a batch of clips until it is finished; the last batch admitted may go beyond the limit."""
-        assert not self.full, "caller must wait before admitting"
-        assert batch not in self._open, "a batch is admitted once"
-        self._open[batch] = clips
+    def admit(self, clips: int) -> None:
+        assert self.has_room(clips), "caller must wait before admitting"
+        self._count += clips
 
-    def finish(self, batch: int) -> None:
-        self._open.pop(batch, None)
+    def finish(self, clips: int) -> None:
+        assert clips <= self._count, "finished more than was admitted"
+        self._count -= clips
 
 
 class Decoder(Protocol):
