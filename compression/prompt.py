@@ -10,7 +10,6 @@ from standwatch.compression.tokenizer import IM_END, IM_START, TextTokenizer
 IMAGE = "<image>"
 ASSISTANT = "assistant"
 _BEFORE = f"{IM_START}system\nYou are a helpful assistant.{IM_END}\n{IM_START}user\n"
-_HEADER = f"{IM_START}{ASSISTANT}\n"
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,7 @@ class Prompt:
 
 def prompt_text(question: str, duration_s: float, frames: int) -> str:
     """The whole prompt with `<image>` where the video goes."""
-    before_question, rest = _after_video(question, duration_s, frames)
-    return _BEFORE + IMAGE + before_question + rest
+    return f"{_BEFORE}{IMAGE}{_message_line(duration_s, frames)}{question}{IM_END}\n{IM_START}{ASSISTANT}\n"
 
 
 def build_prompt(tokenizer: TextTokenizer, question: str, duration_s: float, frames: int) -> Prompt:
@@ -34,12 +32,13 @@ def build_prompt(tokenizer: TextTokenizer, question: str, duration_s: float, fra
     Raises ValueError for an empty question, or one that contains a marker of the chat format.
     """
     _check_question(question)
-    before_question, rest = _after_video(question, duration_s, frames)
-    text = tokenizer.tokenize(before_question + rest)
+    before, after = prompt_text(question, duration_s, frames).split(IMAGE)
+    text = tokenizer.tokenize(after)
+    question_at = len(_message_line(duration_s, frames))
     # A token may hold the end of the message and the question's first letter: it belongs to the question.
-    start = next(row for row, end in enumerate(text.ends) if end > len(before_question))
+    start = next(row for row, end in enumerate(text.ends) if end > question_at)
     stop = assistant_start(text.ids, tokenizer.im_start_id, tokenizer.encode(ASSISTANT))
-    return Prompt(tuple(tokenizer.encode(_BEFORE)), text.ids, QueryRows(start, stop))
+    return Prompt(tuple(tokenizer.encode(before)), text.ids, QueryRows(start, stop))
 
 
 def assistant_start(ids: Sequence[int], im_start_id: int, assistant_ids: Sequence[int]) -> int:
@@ -54,8 +53,8 @@ def assistant_start(ids: Sequence[int], im_start_id: int, assistant_ids: Sequenc
     raise ValueError("the prompt has no assistant header")
 
 
-def _after_video(question: str, duration_s: float, frames: int) -> tuple[str, str]:
-    return f"\n{time_message(duration_s, frames).strip()} ", f"{question}{IM_END}\n{_HEADER}"
+def _message_line(duration_s: float, frames: int) -> str:
+    return f"\n{time_message(duration_s, frames).strip()} "
 
 
 def _check_question(question: str) -> None:

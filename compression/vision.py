@@ -37,8 +37,7 @@ class Encoder(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         hidden: Tensor = self.patch_embed(clips)  # [B, T*p, W]
-        positions = position_table(clips.shape[1], self.side, hidden.shape[-1])
-        hidden = hidden + positions.to(hidden)
+        hidden = hidden + _placed_table(clips.shape[1], self.side, hidden.shape[-1], hidden.device, hidden.dtype)
         for block in self.blocks:
             hidden = block(hidden)
         features: Tensor = self.vision_layernorm(hidden)
@@ -106,6 +105,10 @@ class Mlp(nn.Module):
 
 
 @lru_cache(maxsize=32)
+def _placed_table(frames: int, side: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return position_table(frames, side, width).to(device, dtype)
+
+
 def position_table(frames: int, side: int, width: int) -> Tensor:
     """Fixed sin-cos positions of one clip, float32 [1, frames*side*side, width] (spec §3).
 

@@ -199,6 +199,8 @@ def test_passes_shift_wrap_and_leave_out_what_is_not_scored() -> None:
 def test_equal_scores_prefer_the_earlier_frame() -> None:
     assert best_frames(np.array([1.0, 2.0, 2.0, 1.0, 2.0]), 2).tolist() == [1, 2]
     assert best_frames(np.array([1.0, 2.0, 2.0, 1.0, 2.0]), 4).tolist() == [0, 1, 2, 4]
+    many_ties = np.arange(4000) // 1000 % 2 + 0.5
+    assert best_frames(many_ties, 1500).tolist() == [*range(1000, 2000), *range(3000, 3500)]
 
 
 def test_generation_penalises_what_it_wrote_and_stops() -> None:
