@@ -10,6 +10,7 @@ from standwatch.configs.schema import TopicsConfig
 from standwatch.pipeline.errors import BadInput
 from standwatch.pipeline.types import Outgoing
 
+_REASON_BYTES = 64 * 1024
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
@@ -24,13 +25,18 @@ def wire_bytes(record: Outgoing) -> int:
     return int(DefaultRecordBatchBuilder.estimate_size_in_bytes(record.key, record.value, list(record.headers)))
 
 
+def limit_of(topic: str, topics: TopicsConfig) -> int:
+    """Largest `wire_bytes` of the topic; a dead letter carries a whole record and the reason, so it may be larger."""
+    return topics.max_record_bytes + (_REASON_BYTES if topic == topics.dead_letters else 0)
+
+
 def refuse_too_large(record: Outgoing, topics: TopicsConfig) -> int:
     """`wire_bytes` of the record. Raises `BadInput` naming size, limit and fix when the configuration forbids it."""
-    size = wire_bytes(record)
-    if size > topics.max_record_bytes:
+    size, limit = wire_bytes(record), limit_of(record.topic, topics)
+    if size > limit:
         raise BadInput(
             f"topics.max_record_bytes: a record of {size} bytes for topic {record.topic!r} is over the limit of "
-            f"{topics.max_record_bytes}; write shorter chunks or raise topics.max_record_bytes"
+            f"{limit}; write shorter chunks or raise topics.max_record_bytes"
         )
     return size
 
