@@ -261,6 +261,8 @@ class Alert:
     verdict: Verdict
     probability: float
     evidence: tuple[EvidenceFrame, ...]
+    reason: str = ""  # why it closed, e.g. 'query person was removed'
+    text: str = ""  # words about the evidence, written when it opens
 
 
 @dataclass(frozen=True, slots=True)
