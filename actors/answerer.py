@@ -134,9 +134,7 @@ class Answerer:
             wanted = self._answering.wanted(due, reading)
             keeper = self._keepers[homes[due.feed_id]]
             evidence = ray.get(
-                keeper.evidence.remote(
-                    due.feed_id, due.window, reading.frame_ms[wanted], reading.relevance[wanted]
-                )
+                keeper.evidence.remote(due.feed_id, due.window, reading.frame_ms[wanted], reading.relevance[wanted])
             )
             self._send(sink, self._answering.conclude(due, reading, evidence, now_ms()))
             self._readings += 1

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from standwatch.actors.inference import Inference
 from standwatch.configs.load import load_resolved
 from standwatch.pipeline.answering import adhoc_query, answer_once
@@ -20,7 +18,7 @@ def ask_memory(memory: Path, feed: str, question: str, last_ms: int) -> Answer:
     """
     config = load_resolved(memory / "config.yaml")
     reader = MemoryReader(str(memory))
-    newest = {f.feed_id: f.last_ms for f in reader.stat().feeds}
+    newest = {f.feed_id: f.last_ms for f in reader.stat().feeds if f.last_ms is not None}
     if feed not in newest:
         raise BadInput(f"--feed: {feed!r} is not in {memory}; it holds {', '.join(sorted(newest)) or 'no feed yet'}")
     query = adhoc_query(question, feed)
@@ -29,6 +27,6 @@ def ask_memory(memory: Path, feed: str, question: str, last_ms: int) -> Answer:
     frames_per_clip = config.model.vision.frames_per_clip
     window = thin(reader.window(feed, span), config.reading.max_frames, frames_per_clip)
     (reading,) = inference.read(window, [query])
-    chosen = np.array(inference.select(window, question, config.reading.evidence_frames), np.int64)
+    chosen = inference.select(window, question, config.reading.evidence_frames)
     evidence = reader.evidence(feed, span, reading.frame_ms[chosen], reading.relevance[chosen])
     return answer_once(query, reading, evidence, inference)

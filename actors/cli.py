@@ -1,8 +1,6 @@
 """The command line: reads arguments, calls one function, prints; every mistake of the user is one clear line."""
 
-import json
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer

@@ -18,6 +18,8 @@ from standwatch.pipeline.ports import Completion
 from standwatch.pipeline.types import (
     Clip,
     Evidence,
+    Float32Array,
+    Int64Array,
     Reading,
     StandingQuery,
     TokenBatch,
@@ -88,10 +90,10 @@ class Inference:
             readings.append(_reading(query, window, said.relevance, judged, probability, each_ms))
         return readings
 
-    def select(self, window: WindowTokens, question: str, keep: int) -> list[int]:
+    def select(self, window: WindowTokens, question: str, keep: int) -> Int64Array:
         """Indices of the frames most relevant to the question, in time order; several passes for a long window."""
         self._check_space(window.token_space)
-        return self._reader.select(window.tokens, question, _seconds(window.window), keep).tolist()
+        return self._reader.select(window.tokens, question, _seconds(window.window), keep)
 
     def answer(self, question: str, evidence: Evidence) -> Completion:
         """Words about the evidence, whose tokens stand in the prompt as soft tokens."""
@@ -117,7 +119,7 @@ class Inference:
 def _reading(
     query: StandingQuery,
     window: WindowTokens,
-    relevance: "np.typing.NDArray[np.float32]",
+    relevance: Float32Array,
     judged: Verdict,
     probability: float,
     duration_ms: float,

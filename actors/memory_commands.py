@@ -1,6 +1,7 @@
 """`standwatch memory`: what a memory holds, whether it is sound, and its rows for other tools."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -23,25 +24,24 @@ DEFAULT_MEMORY = Path("runs/local/memory")
 @app.command()
 def stat(memory: MemoryDir = DEFAULT_MEMORY, as_json: AsJson = False) -> None:
     """Show feeds, frames, spans of time and sizes."""
-    stats = MemoryReader(str(memory)).stat()
+    held = MemoryReader(str(memory)).stat()
     if as_json:
-        print(json.dumps([stat.as_json() for stat in stats], indent=2))
+        print(json.dumps(asdict(held), indent=2))
         return
     table = Table()
     for column in ("feed", "topic", "partition", "frames", "MB", "from", "to", "token space"):
         table.add_column(column)
-    for stat in stats:
-        for feed in stat.feeds:
-            table.add_row(
-                feed.feed_id,
-                stat.topic,
-                str(feed.partition),
-                str(feed.frames),
-                f"{feed.bytes / 1e6:.2f}",
-                rfc3339(feed.first_ms),
-                rfc3339(feed.last_ms),
-                feed.token_space,
-            )
+    for feed in held.feeds:
+        table.add_row(
+            feed.feed_id,
+            feed.topic,
+            str(feed.partition),
+            str(feed.frames),
+            f"{feed.bytes / 1e6:.2f}",
+            "-" if feed.first_ms is None else rfc3339(feed.first_ms),
+            "-" if feed.last_ms is None else rfc3339(feed.last_ms),
+            feed.token_space,
+        )
     Console().print(table)
 
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import yaml
@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from standwatch.actors.memory_commands import DEFAULT_MEMORY, AsJson, MemoryDir
-from standwatch.pipeline.errors import BadInput
-from standwatch.pipeline.events import answer_body
 from standwatch.pipeline.clock import now_ms, rfc3339
+from standwatch.pipeline.errors import BadInput
+from standwatch.pipeline.evaluations import EvaluationLog
+from standwatch.pipeline.events import answer_body
 from standwatch.pipeline.queries import parse_duration, queries_from_file, query_from_mapping, to_mapping
 from standwatch.pipeline.querystore import QueryStore
 
@@ -76,9 +77,7 @@ def list_queries(memory: MemoryDir = DEFAULT_MEMORY, as_json: AsJson = False) ->
 
 
 @app.command()
-def show(
-    query_id: Annotated[str, typer.Argument(help="The query's id.")], memory: MemoryDir = DEFAULT_MEMORY
-) -> None:
+def show(query_id: Annotated[str, typer.Argument(help="The query's id.")], memory: MemoryDir = DEFAULT_MEMORY) -> None:
     """Show one query as YAML (fit for `query add --file`) and its last evaluations: why it did or did not fire."""
     query = QueryStore(memory / "queries").get(query_id)
     print(yaml.safe_dump(to_mapping(query), sort_keys=False), end="")

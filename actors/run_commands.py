@@ -62,9 +62,7 @@ def demo(
 def publish(
     source: Annotated[str, typer.Argument(metavar="FILE|URL", help="A video file, rtsp:// or http(s):// (HLS).")],
     feed: Annotated[str, typer.Option("--feed", help="Name of the feed: letters, digits, . _ -")],
-    to: Annotated[
-        str, typer.Option("--to", help="spool:DIR or kafka://HOST:PORT/TOPIC")
-    ] = "spool:runs/local/spool",
+    to: Annotated[str, typer.Option("--to", help="spool:DIR or kafka://HOST:PORT/TOPIC")] = "spool:runs/local/spool",
     live: Annotated[bool, typer.Option("--live/--fast", help="At the pace of a camera, or as fast as it goes.")] = True,
     loop: Annotated[bool, typer.Option("--loop", help="Start again at the end.")] = False,
     start: Annotated[

@@ -1,5 +1,6 @@
 """The composition root: the only place that constructs the actors and what they work with."""
 
+import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -75,7 +76,7 @@ class Running:
         partitions = _chunk_partitions(config)
         shards = range(min(config.flow.shards, len(partitions)))
         _start_ray(config)
-        actor = ray.remote
+        actor: Any = ray.remote  # handles made at run time have no useful static type
         gpus = 1 if config.model.device.startswith("cuda") else 0
         options = {"num_cpus": 0, "max_restarts": -1}
         self._workers = [
@@ -197,7 +198,7 @@ def _chunk_partitions(config: StandwatchConfig) -> list[int]:
 
 def _start_ray(config: StandwatchConfig) -> None:
     if config.cluster.address:
-        ray.init(address=config.cluster.address, log_to_driver=False, logging_level="error")
+        ray.init(address=config.cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         return
     shm = Path("/dev/shm")
     store = config.cluster.object_store_mb * 1024 * 1024
@@ -212,7 +213,7 @@ def _start_ray(config: StandwatchConfig) -> None:
         object_store_memory=store,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="error",
+        logging_level=logging.ERROR,
     )
 
 

@@ -71,7 +71,8 @@ class _Listener:
     def _open(self, config: StandwatchConfig, topic: str) -> Any:
         source = open_source(config.broker, config.topics, topic)
         source.assign({p: None for p in source.partitions()})
-        source.assign(dict(source.end_offsets()))  # only what comes from now on
+        while source.poll(1000, 50):
+            pass  # what an earlier run said
         return source
 
     def look(self) -> None:

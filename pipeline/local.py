@@ -88,8 +88,6 @@ class LocalPipeline:
         window = self.memory.window(due.feed_id, due.window)
         (reading,) = self._reader.read(window, [due.query])
         wanted = self._answering.wanted(due, reading)
-        evidence = self.memory.evidence(
-            due.feed_id, due.window, reading.frame_ms[wanted], reading.relevance[wanted]
-        )
+        evidence = self.memory.evidence(due.feed_id, due.window, reading.frame_ms[wanted], reading.relevance[wanted])
         for event in self._answering.conclude(due, reading, evidence, now_ms()):
             self._sink.send(event)

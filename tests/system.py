@@ -148,9 +148,7 @@ def frames_in_memory(memory: Path) -> dict[str, list[int]]:
         return {}
     reader = MemoryReader(str(memory))
     return {
-        feed.feed_id: reader.window(feed.feed_id, EVER).frame_ms.tolist()
-        for feed in reader.stat().feeds
-        if feed.frames
+        feed.feed_id: reader.window(feed.feed_id, EVER).frame_ms.tolist() for feed in reader.stat().feeds if feed.frames
     }
 
 

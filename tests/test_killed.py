@@ -34,9 +34,7 @@ ACTORS = ["Ingestor", "GpuWorker", "MemoryKeeper", "Answerer"]
 def prepare(place: Place) -> None:
     for feed, video in FEEDS.items():
         publish(place, video, feed)
-    standwatch(
-        "query", "add", "Is anybody there?", "--id", "anybody", "--every", "5s", "--memory", str(place.memory)
-    )
+    standwatch("query", "add", "Is anybody there?", "--id", "anybody", "--every", "5s", "--memory", str(place.memory))
 
 
 def check(place: Place) -> None:
