@@ -74,7 +74,7 @@ class Answering:
         self._log = EvaluationLog(state_dir)
         self._concluded: dict[Due, Evaluation] = {}
         self._evaluated_ms = 0
-        self._known_pairs = 0
+        self._known_pairs: frozenset[Pair] = frozenset()
         self._written: dict[str, object] = {}
         self._safe: dict[Pair, AlertState] = {}  # what alerts are once only settled windows count
         state_dir.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ class Answering:
         A query's first sight of a feed is written down at once, so that a crash does not move where it began.
         """
         dues = self._book.due(progress)
-        if self._book.pairs != self._known_pairs:
+        if self._book.pairs - self._known_pairs:
             self._save()
         return dues
 

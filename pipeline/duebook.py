@@ -45,9 +45,9 @@ class QueryBook:
         self._courses: dict[Pair, _Course] = {}
 
     @property
-    def pairs(self) -> int:
-        """How many queries have met how many feeds."""
-        return len(self._courses)
+    def pairs(self) -> frozenset[Pair]:
+        """Which queries have met which feeds."""
+        return frozenset(self._courses)
 
     def set_queries(self, queries: Iterable[StandingQuery]) -> None:
         """Replace the set. What is known about other queries, and other versions of these, is forgotten."""

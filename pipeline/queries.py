@@ -74,7 +74,7 @@ def format_duration(duration_ms: int) -> str:
 def check_id(name: str, field: str) -> str:
     """`name` when it can name a query (the rule of feed names too). Raises `BadInput` naming `field`."""
     if _ID.fullmatch(name) is None:
-        shown = repr(name) if len(name) <= 140 else f"a name of {len(name)} characters"
+        shown = repr(name) if len(name) <= 60 else f"a name of {len(name)} characters"
         raise BadInput(f"{field}: {shown} cannot name a query; use 1 to 128 of A-Z a-z 0-9 . _ -, not beginning with .")
     return name
 
@@ -118,7 +118,7 @@ def query_from_mapping(value: object, source: str, prefix: str = "") -> Standing
         debounce_n=debounce_n,
         cooldown_ms=_duration(fields, "cooldown", usual.cooldown_ms, low_ms=0),
         severity=fields.choice("severity", SEVERITIES, usual.severity),
-        evidence_frames=fields.section("evidence", ("max_frames",)).integer("max_frames", 0, MAX_EVIDENCE_FRAMES, 0),
+        evidence_frames=fields.integer("evidence_frames", 0, MAX_EVIDENCE_FRAMES, usual.evidence_frames),
     )
 
 
