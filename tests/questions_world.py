@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from hypothesis import settings
 
 from standwatch.configs.schema import ReadingConfig, TopicsConfig
 from standwatch.pipeline.answering import Answering
@@ -26,6 +27,7 @@ from standwatch.pipeline.types import (
 )
 
 S = 1_000
+UNTIMED = settings(deadline=None)  # the machine's speed is not what these tests are about
 NOW = 1_790_000_000_000
 QUERY = StandingQuery(query_id="person", question="Is a person in the picture?")
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.questions_world import NOW, QUERY, S, evidence_frame, reading, with_version
 
 from standwatch.pipeline.alerts import AlertBook
 from standwatch.pipeline.alertstates import restore_states, save_states
@@ -12,6 +11,7 @@ from standwatch.pipeline.clock import rfc3339
 from standwatch.pipeline.errors import BadInput
 from standwatch.pipeline.fields import Fields
 from standwatch.pipeline.types import Alert, QueryKind, Reading, StandingQuery, Transition, Verdict
+from tests.questions_world import NOW, QUERY, UNTIMED, S, evidence_frame, reading, with_version
 
 STEP = 10 * S
 OPENED, UPDATED, CLOSED = Transition.OPENED, Transition.UPDATED, Transition.CLOSED
@@ -212,6 +212,7 @@ rules = st.builds(
 readings = st.lists(st.tuples(st.integers(-2, 3), st.none() | st.floats(0, 1)), max_size=40)
 
 
+@UNTIMED
 @given(query=rules, said=readings)
 def test_alerts_of_a_pair_open_count_up_and_close_one_after_another(
     query: StandingQuery, said: list[tuple[int, float | None]]
@@ -241,6 +242,7 @@ def test_alerts_of_a_pair_open_count_up_and_close_one_after_another(
     assert len(story.book.set_queries([])) == (open_id is not None)
 
 
+@UNTIMED
 @given(query=rules, said=readings, cut=st.integers(0, 40))
 def test_a_restart_at_any_point_makes_no_difference(
     query: StandingQuery, said: list[tuple[int, float | None]], cut: int

@@ -4,12 +4,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.questions_world import NOW, QUERY, S, progress, with_version
 
 from standwatch.pipeline.duebook import QueryBook
 from standwatch.pipeline.errors import BadInput
 from standwatch.pipeline.fields import Fields
 from standwatch.pipeline.types import Due, StandingQuery, Window
+from tests.questions_world import NOW, QUERY, UNTIMED, S, progress, with_version
 
 EVERY = QUERY.every_ms
 BEGIN = NOW // EVERY * EVERY
@@ -141,6 +141,7 @@ def test_broken_saved_state_is_refused_by_field() -> None:
         book.restore(Fields({"courses": [{"query_id": "a"}]}, "state"))
 
 
+@UNTIMED
 @given(
     steps=st.lists(
         st.one_of(

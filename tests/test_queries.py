@@ -16,6 +16,7 @@ from standwatch.pipeline.queries import (
     to_mapping,
 )
 from standwatch.pipeline.types import QueryKind, StandingQuery
+from tests.questions_world import UNTIMED
 
 MINIMAL = {"query_id": "person", "question": "Is a person there?"}
 
@@ -96,6 +97,7 @@ def test_what_is_no_duration_is_refused_by_the_fields_name(text: str) -> None:
         parse_duration(text, "--last")
 
 
+@UNTIMED
 @given(st.integers(1, 10**11))
 def test_a_written_duration_reads_back_exactly(duration_ms: int) -> None:
     assert parse_duration(format_duration(duration_ms), "x") == duration_ms
@@ -124,6 +126,7 @@ def queries(draw: st.DrawFn) -> StandingQuery:
     )
 
 
+@UNTIMED
 @given(queries())
 def test_a_written_query_reads_back_equal(query: StandingQuery) -> None:
     assert query_from_mapping(to_mapping(query), "x") == query

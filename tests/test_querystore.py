@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.questions_world import QUERY
 
 from standwatch.pipeline.errors import BadInput
 from standwatch.pipeline.querystore import QueryStore
+from tests.questions_world import QUERY
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_removed_query_is_gone_and_never_reuses_a_version(store: QueryStore) -
 def test_an_unknown_id_is_refused_with_the_ones_there_are(store: QueryStore, ask: object) -> None:
     store.add(QUERY)
     assert callable(ask)
-    with pytest.raises(BadInput, match="'nobody'.*person"):
+    with pytest.raises(BadInput, match=r"'nobody'.*person"):
         ask(store, "nobody")
 
 
