@@ -106,7 +106,8 @@ class AlertBook:
 
     def accept(self, fold: Fold) -> None:
         """Make a fold happen."""
-        self._states[fold.pair] = fold.state
+        if fold.state != AlertState():  # a text query has nothing to remember
+            self._states[fold.pair] = fold.state
 
     def set_queries(self, queries: Iterable[StandingQuery]) -> list[Alert]:
         """Forget all but these queries, in these versions; returns the closing of what was open, by alert_id."""

@@ -63,7 +63,9 @@ class EvaluationLog:
         for one in self._all():
             if query_id not in (None, one.query_id) or feed_id not in (None, one.feed_id):
                 continue
-            if from_ms is not None and one.window.to_ms <= from_ms or to_ms is not None and one.window.from_ms >= to_ms:
+            if from_ms is not None and one.window.to_ms <= from_ms:
+                continue
+            if to_ms is not None and one.window.from_ms >= to_ms:
                 continue
             found[one.query_id, one.query_version, one.feed_id, one.window] = one
         return sorted(found.values(), key=lambda e: (e.window.to_ms, e.feed_id, e.query_id, e.query_version))
