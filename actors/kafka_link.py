@@ -12,7 +12,6 @@ from kafka.errors import (  # type: ignore[import-untyped]
     IncompatibleBrokerVersion,
     KafkaConnectionError,
     KafkaError,
-    NoBrokersAvailable,
     RetriableError,
     SaslAuthenticationFailedError,
     UnsupportedVersionError,
@@ -23,7 +22,7 @@ from standwatch.configs.schema import BrokerConfig
 from standwatch.pipeline.errors import BadInput, Unavailable
 
 _REFUSED = (AuthorizationError, SaslAuthenticationFailedError, IncompatibleBrokerVersion, UnsupportedVersionError)
-_AWAY = (RetriableError, KafkaConnectionError, NoBrokersAvailable, OSError)
+_AWAY = (RetriableError, KafkaConnectionError, OSError)
 _PROBE_S = 3.0
 
 log = logging.getLogger(__name__)
@@ -89,6 +88,9 @@ def admin_client(config: BrokerConfig) -> Iterator[Any]:
 def _connect(config: BrokerConfig, kind: Callable[..., Any], **options: Any) -> Any:
     """The client; where its constructor fails, the network thread that it has started by then is stopped again."""
     probe(config)
+    library = logging.getLogger("kafka")
+    if library.level == logging.NOTSET:  # it logs each attempt as an error; what matters comes out of here as ours
+        library.setLevel(logging.CRITICAL)
     started: list[Any] = []
 
     def network(**configs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Decides what Kafka decides about one record: its size, its partition, its topic's name; the spool follows the same."""
+"""Decides what Kafka decides about one record: size, partition, its topic's name; the spool follows the same rules."""
 
 import re
 from functools import lru_cache

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kafka import TopicPartition  # type: ignore[import-untyped]
-from kafka.errors import KafkaError, OffsetOutOfRangeError  # type: ignore[import-untyped]
+from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError  # type: ignore[import-untyped]
 from kafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
 
 from standwatch.actors.kafka_link import connect_consumer, failure_of, kafka_errors, probe
@@ -19,6 +19,7 @@ from standwatch.pipeline.types import Record, SourceOffset
 _FETCH_BYTES = 32 * 1024 * 1024
 _PARTITION_FETCH_BYTES = 2 * 1024 * 1024  # a larger record still comes, alone: brokers send at least one
 _IDLE_CHECK_S = 2.0
+_FIX = "start with an empty memory (another memory.path), or restore the topic"
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ class KafkaSource:
             except OffsetOutOfRangeError as error:
                 self._resolve(error.args[0])
                 return []
+            except LogTruncationError as error:
+                raise PositionLost(f"topic {self._topic!r}: records read before are gone: {error}; {_FIX}") from error
         if not batches:
             self._check_idle()
         return [self._record(entry) for entries in batches.values() for entry in entries]
@@ -140,8 +143,7 @@ class KafkaSource:
             elif offset > ends[at]:
                 raise PositionLost(
                     f"topic {self._topic!r} partition {at.partition}: asked for offset {offset}, but the topic ends at "
-                    f"{ends[at]}; it was created anew or lost records since that position was stored. Start with an "
-                    "empty memory (another memory.path), or restore the topic"
+                    f"{ends[at]}; it was created anew or lost records since that position was stored; {_FIX}"
                 )
 
     def _check_idle(self) -> None:

@@ -1,5 +1,6 @@
 """Decides what our topics must be like on a Kafka cluster: creates them, and says what is wrong with those there."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from kafka.admin import ConfigResource  # type: ignore[import-untyped]
@@ -19,10 +20,31 @@ _MIB = 1024 * 1024
 _FRAME_BYTES = 64 * 1024  # what a produce request may weigh beside its record
 
 
+@dataclass(frozen=True, slots=True)
+class TopicLimits:
+    """What a topic refuses: larger records, and times further ahead of the broker's clock (None: it does not say)."""
+
+    record_bytes: int
+    ahead_ms: int | None
+
+
 def partitions_of(config: BrokerConfig, topic: str) -> int:
-    """How many partitions the topic has. Raises `BadInput` when it is not there, `Unavailable` when the broker isn't."""
+    """How many partitions the topic has. Raises `BadInput` when it does not exist, and `Unavailable`."""
     with admin_client(config) as admin:
-        found = _describe(admin, [topic])[topic]
+        return _partitions(config, admin, topic)
+
+
+def limits_of(config: BrokerConfig, topic: str) -> TopicLimits:
+    """What the topic takes, as its broker says. Raises as `partitions_of`."""
+    with admin_client(config) as admin:
+        _partitions(config, admin, topic)
+        settings = _settings(admin, "topic", topic)
+    ahead_ms = settings.get("message.timestamp.after.max.ms")  # brokers before 3.6 have another name for it
+    return TopicLimits(int(settings["max.message.bytes"]), None if ahead_ms is None else int(ahead_ms))
+
+
+def _partitions(config: BrokerConfig, admin: Any, topic: str) -> int:
+    found = _describe(admin, [topic])[topic]
     if found is None:
         raise BadInput(
             f"topic {topic!r} does not exist on {config.bootstrap_servers}; create it with `standwatch topics create`"
@@ -133,8 +155,8 @@ def _topic_problems(topic: str, partitions: int, settings: dict[str, str], topic
         )
     if partitions < topics.partitions:
         problems.append(
-            f"topic {topic!r} has {partitions} partitions, topics.partitions says {topics.partitions}; adding some moves "
-            f"feeds in the middle of their order, so set topics.partitions={partitions} or use a new topic name"
+            f"topic {topic!r} has {partitions} partitions, topics.partitions says {topics.partitions}; adding some "
+            f"moves feeds in the middle of their order, so set topics.partitions={partitions} or use a new topic name"
         )
     return problems
 

@@ -143,9 +143,9 @@ class SegmentReader:
         return Frame(timestamp_ms, key, _decode_headers(meta[_META.size + max(key_size, 0) :]), value, end)
 
     def _bytes(self, at: int, count: int, block_bytes: int) -> bytes:
-        """Up to `count` bytes from `at`: from the block read ahead, else from the file; a large value past the block."""
+        """Up to `count` bytes from `at`: from the block read ahead or the file; large values go past the block."""
         start = at - self._block_at
-        if 0 <= start and start + count <= len(self._block):
+        if start >= 0 and start + count <= len(self._block):
             return self._block[start : start + count]
         if count >= block_bytes:
             return _pread_all(self._fd, count, at)
