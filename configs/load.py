@@ -52,8 +52,11 @@ def load_resolved(path: Path) -> StandwatchConfig:
 
 
 def save_resolved(config: StandwatchConfig, path: Path) -> None:
-    """Write a configuration so that `load_resolved` gives it back."""
-    path.write_text("# The configuration of the run that wrote this memory, as resolved.\n" + to_yaml(config))
+    """Write a configuration so that `load_resolved` gives it back; a kill leaves the old file or the new one."""
+    unfinished = path.with_name(path.name + ".tmp")
+    text = "# The configuration of the run that wrote this memory, as resolved.\n" + to_yaml(config)
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
 
 
 def to_yaml(config: StandwatchConfig) -> str:
