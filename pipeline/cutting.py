@@ -138,7 +138,7 @@ def _command(source: str, limits: _Limits, copying: bool, done_ms: int) -> list[
     if not copying:
         steps = ["pad=w='ceil(iw/2)*2':h='ceil(ih/2)*2'", "format=yuv420p"]
         if done_ms and not is_live(source):
-            steps.insert(0, f"select='gte((pts-start_pts)*tb*1000,{done_ms - 4})'")
+            steps.insert(0, f"select='gte((pts-start_pts)*TB*1000,{done_ms - 4})'")
         encode = {
             "vf": ",".join(steps),
             "vcodec": "libx264",

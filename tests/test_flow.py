@@ -1,0 +1,235 @@
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from standwatch.configs.schema import DecodeConfig, FlowConfig
+from standwatch.pipeline.decode import ChunkDecoder, Decoded, Outcome, Refused
+from standwatch.pipeline.flow import InFlight, IngestFlow, Intake
+from standwatch.pipeline.types import Chunk, Clip, FeedMark, Record, Rewind, SourceOffset
+from tests.footage_video import BUNDLED, FOOTAGE, START_MS, chunks, record, sampled, shown
+
+TOPIC = "video.chunks.v1"
+START = Rewind(1, {}, {})
+DECODE = DecodeConfig(sample_fps=10.0, thumbnail_side_px=0)
+
+
+class WrittenDecoder:
+    """Reads frames off the payload: `0 100 200` are their times in the chunk, `x2` a width, `bad` a reason."""
+
+    def decode(self, feeds: Sequence[Sequence[Chunk]]) -> list[list[Outcome]]:
+        return [[self._one(chunk) for chunk in feed] for feed in feeds]
+
+    def _one(self, chunk: Chunk) -> Outcome:
+        words = chunk.payload.decode().split()
+        if words[0] == "bad":
+            return Refused("payload: bad")
+        width = next((int(word[1:]) for word in words if word[0] == "x"), 1)
+        times = [chunk.start_ms + int(word) for word in words if word[0] != "x"]
+        return Decoded(np.array(times, np.int64), tuple(np.zeros((1, width, 3), np.uint8) for _ in times))
+
+
+def written(offset: int, feed: str, start_ms: int, payload: str, duration_ms: int = 1000, partition: int = 0) -> Record:
+    at = SourceOffset(TOPIC, partition, offset)
+    return record(Chunk(feed, at, start_ms, duration_ms, "video/h264", payload.encode(), offset, 10.0))
+
+
+def flow(frames_per_clip: int = 4, state: Rewind = START, max_gap_ms: int = 10_000) -> IngestFlow:
+    made = IngestFlow(TOPIC, DECODE, FlowConfig(max_gap_ms=max_gap_ms), frames_per_clip, WrittenDecoder())
+    made.rewind(state)
+    return made
+
+
+def groups(clips: Sequence[Clip], feed: str = "a") -> list[list[int]]:
+    return [clip.frame_ms.tolist() for clip in clips if clip.feed_id == feed]
+
+
+def test_frames_of_many_feeds_become_clips_each_feed_in_its_order() -> None:
+    records = [
+        written(0, "a", 0, "0 100 200"),
+        written(1, "b", 500, "0 500"),
+        written(2, "a", 1000, "0 100 200"),
+    ]
+    made = flow(frames_per_clip=2)
+    intake = made.take(records, 0)
+    assert groups(intake.clips, "a") == [[0, 100], [200, 1000], [1100, 1200]]
+    assert groups(intake.clips, "b") == [[500, 1000]]
+    assert intake.positions == {0: 3}
+
+
+def test_the_position_waits_for_the_oldest_chunk_with_a_frame_in_no_clip() -> None:
+    made = flow()
+    first = made.take([written(5, "a", 0, "0 100"), written(6, "b", 0, "0 100 200 300")], 0)
+    assert first.positions == {0: 5}
+    second = made.take([written(7, "a", 1000, "0 100 200")], 0)
+    assert groups(second.clips) == [[0, 100, 1000, 1100]]
+    assert second.positions == {0: 7}  # its last frame is in no clip
+    third = made.flush(0, everything=True)
+    assert groups(third.clips) == [[1200]]
+    assert third.positions == {0: 8}
+
+
+def test_positions_of_partitions_are_apart() -> None:
+    made = flow()
+    intake = made.take([written(5, "a", 0, "0"), written(9, "b", 0, "0 100 200 300", partition=1)], 0)
+    assert intake.positions == {0: 5, 1: 10}
+
+
+def test_a_feed_that_falls_silent_is_flushed_after_its_wait_and_others_are_not() -> None:
+    made = flow()
+    made.take([written(0, "a", 0, "0")], now_ms=1_000)
+    made.take([written(1, "b", 0, "0")], now_ms=3_000)
+    assert made.flush(3_999).clips == ()
+    assert [clip.feed_id for clip in made.flush(4_000).clips] == ["a"]
+    assert [clip.feed_id for clip in made.flush(9_000).clips] == ["b"]
+
+
+def test_a_malformed_record_and_a_damaged_chunk_are_dead_letters_and_the_feed_goes_on() -> None:
+    nameless = replace(written(0, "a", 0, "0"), headers=())
+    intake = flow(frames_per_clip=1).take(
+        [nameless, written(1, "a", 1000, "bad"), written(2, "a", 2000, "0"), written(3, "b", 0, "0")], 0
+    )
+    assert [(letter.record.at.offset, letter.reason.split(":")[0]) for letter in intake.dead] == [
+        (0, "content-type"),
+        (1, "payload"),
+    ]
+    assert groups(intake.clips, "a") == [[2000]]
+    assert groups(intake.clips, "b") == [[0]]
+    assert intake.positions == {0: 4}
+
+
+def test_a_chunk_of_a_clock_that_went_backwards_is_a_dead_letter_with_both_times() -> None:
+    made = flow(frames_per_clip=1)
+    intake = made.take(
+        [written(0, "a", 60_000, "0 900"), written(1, "a", 30_000, "0"), written(2, "a", 61_000, "0")], 0
+    )
+    (letter,) = intake.dead
+    assert letter.record.at.offset == 1
+    assert letter.reason.startswith("ce_time: clock went backwards")
+    assert "1970-01-01T00:00:31.000Z" in letter.reason
+    assert "1970-01-01T00:01:00.900Z" in letter.reason
+    assert groups(intake.clips) == [[60_000], [60_900], [61_000]]
+
+
+def test_frames_of_a_chunk_that_overlaps_the_one_before_are_dropped_and_counted() -> None:
+    intake = flow(frames_per_clip=1).take([written(0, "a", 0, "0 900"), written(1, "a", 500, "0 400 600")], 0)
+    assert groups(intake.clips) == [[0], [900], [1100]]
+    assert intake.frames_dropped == {"late": 2}
+
+
+def test_replayed_chunks_are_dropped_in_silence() -> None:
+    mark = FeedMark(1_100, SourceOffset(TOPIC, 0, 1))
+    made = flow(frames_per_clip=1, state=Rewind(2, {0: 0}, {"a": mark}))
+    intake = made.take([written(0, "a", 0, "0 500"), written(1, "a", 1000, "0 100 200")], 0)
+    assert groups(intake.clips) == [[1200]]
+    assert intake.dead == ()
+    assert intake.frames_dropped == {"replayed": 4}
+
+
+def test_after_a_rewind_the_flow_remembers_nothing_else() -> None:
+    made = flow()
+    made.take([written(0, "a", 0, "0 100"), written(1, "b", 0, "0")], 0)
+    made.rewind(Rewind(2, {}, {}))
+    intake = made.take([written(0, "a", 0, "0 100 200 300")], 0)
+    assert groups(intake.clips) == [[0, 100, 200, 300]]
+    assert intake.positions == {0: 1}
+
+
+def random_records(noise: random.Random) -> list[Record]:
+    """Three feeds on two partitions, with gaps, changes of size, damage and clocks that go backwards."""
+    clocks = {feed: noise.randrange(5_000) for feed in "abc"}
+    partition_of, offsets = {"a": 0, "b": 0, "c": 1}, [0, 0]
+    records = []
+    for _ in range(60):
+        feed = noise.choice("abc")
+        partition = partition_of[feed]
+        start_ms = clocks[feed] - (5_000 if noise.random() < 0.05 and clocks[feed] > 6_000 else 0)
+        times = sorted(noise.sample(range(1000), noise.randrange(1, 8)))
+        payload = "bad" if noise.random() < 0.05 else " ".join([f"x{noise.choice((1, 1, 1, 2))}", *map(str, times)])
+        records.append(written(offsets[partition], feed, start_ms, payload, partition=partition))
+        offsets[partition] += 1
+        clocks[feed] += noise.choice((1000, 1000, 1000, 30_000))
+    return records
+
+
+class Memory:
+    """What is durable: clips, dead letters, positions and each feed's mark."""
+
+    def __init__(self) -> None:
+        self.clips: list[Clip] = []
+        self.dead: set[SourceOffset] = set()
+        self.positions: dict[int, int] = {}
+
+    def append(self, intake: Intake, clips: int | None = None) -> None:
+        """All of an intake, or only its first clips: the position belongs to the last of them."""
+        self.dead |= {letter.record.at for letter in intake.dead}
+        self.clips += intake.clips[:clips]
+        if clips is None:
+            self.positions.update(intake.positions)
+
+    def rewind(self) -> Rewind:
+        marks = {clip.feed_id: FeedMark(int(clip.frame_ms[-1]), clip.at) for clip in self.clips}
+        return Rewind(0, dict(self.positions), marks)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_a_crash_anywhere_loses_nothing_doubles_nothing_and_changes_no_grouping(seed: int) -> None:
+    noise = random.Random(seed)
+    records = random_records(noise)
+    whole = Memory()
+    uninterrupted = flow()
+    whole.append(uninterrupted.take(records, 0))
+    whole.append(uninterrupted.flush(0, everything=True))
+
+    memory = Memory()
+    for _ in range(4):  # runs that crash, each after some intakes, the last of them appended in part
+        running = flow(state=memory.rewind())
+        rest = [one for one in records if one.at.offset >= memory.positions.get(one.at.partition, 0)]
+        for _ in range(noise.randrange(1, 6)):
+            size = noise.randrange(1, 9)
+            intake, rest = running.take(rest[:size], 0), rest[size:]
+            memory.append(intake)
+        lost = running.take(rest[:5], 0)
+        memory.append(lost, clips=noise.randrange(len(lost.clips) + 1))
+    last = flow(state=memory.rewind())
+    memory.append(last.take([r for r in records if r.at.offset >= memory.positions.get(r.at.partition, 0)], 0))
+    memory.append(last.flush(0, everything=True))
+
+    for feed in "abc":
+        assert groups(memory.clips, feed) == groups(whole.clips, feed)
+    assert memory.dead == whole.dead
+    ends = {p: 1 + max(one.at.offset for one in records if one.at.partition == p) for p in (0, 1)}
+    assert memory.positions == whole.positions == ends
+
+
+def test_in_flight_has_room_up_to_its_limit_and_for_one_batch_above_it() -> None:
+    bound = InFlight(4)
+    assert bound.has_room(9)
+    bound.admit(3)
+    assert not bound.has_room(2)
+    bound.admit(1)
+    bound.finish(3)
+    assert bound.has_room(3)
+    assert bound.count == 1
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("fps", [1.0, 2.5])
+def test_the_sampled_frames_of_a_video_are_those_of_one_independent_decode(name: str, fps: float) -> None:
+    config = DecodeConfig(sample_fps=fps, max_side_px=160)
+    decoder = ChunkDecoder(config)
+    made = IngestFlow(TOPIC, config, FlowConfig(), 4, decoder)
+    records = [record(chunk) for chunk in chunks(FOOTAGE / name)]
+    clips = [clip for first in range(0, len(records), 40) for clip in made.take(records[first : first + 40], 0).clips]
+    clips += made.flush(0, everything=True).clips
+    decoder.close()
+    expected = sampled(shown(FOOTAGE / name, side=160), fps)
+    times = np.concatenate([clip.frame_ms for clip in clips])
+    pictures = [pixels for clip in clips for pixels in clip.frames]
+    assert len(times) == len(expected)
+    assert max(abs(times - [START_MS + one.at_ms for one in expected])) <= 1
+    for pixels, one in zip(pictures, expected, strict=True):
+        assert np.abs(pixels.astype(int) - one.pixels).mean() < 1
+    assert {len(clip.thumbnails) - len(clip.frame_ms) for clip in clips} == {0}
