@@ -58,6 +58,7 @@ class Keeper:
         retention_hours: float = 24.0,
         file_bytes: int = 64 * 1024 * 1024,
     ) -> None:
+        self.root = root
         self.clock_ms = 1_000_000
         config = MemoryConfig(str(root), commit_ms, retention_hours, compact_files, file_bytes)
         self.shard = MemoryShard(config, TOPIC, partitions, files=files, now_ms=lambda: self.clock_ms)
