@@ -35,6 +35,8 @@ class KafkaSink:
 
     What `send` accepted stays accepted: after `Unavailable` from `flush` the producer goes on trying, under the same
     sequence numbers, and the next `flush` waits for the same records. Sending them again would double them.
+    Brokers forget a producer by its records' own times: where those lie more than producer.id.expiration.ms (a day) in
+    the past, a broker that crashes can store the record in flight twice.
     """
 
     def __init__(self, config: BrokerConfig, topics: TopicsConfig) -> None:
