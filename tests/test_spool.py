@@ -16,6 +16,7 @@ from standwatch.actors.spool_frames import MAGIC, encode_frame
 from standwatch.actors.spool_sink import SpoolSink
 from standwatch.actors.spool_source import SpoolSource
 from standwatch.actors.spoolfiles import find_topic, segment_bases
+from standwatch.actors.topics import check_topics, create_topics, open_sink, open_source
 from standwatch.configs.schema import BrokerConfig, TopicsConfig
 from standwatch.pipeline.errors import BadInput, PositionLost, Unavailable
 from standwatch.pipeline.types import Outgoing, Record
@@ -431,3 +432,24 @@ def test_a_topic_created_anew_under_a_running_reader_is_noticed(broker: BrokerCo
     write(broker, outgoing(b"new"))
     with pytest.raises(PositionLost, match="asked for offset 2, but the topic ends at 1"):
         source.poll(1, 0)
+
+
+def test_topics_of_a_spool_are_created_once_and_checked(broker: BrokerConfig) -> None:
+    topics = TopicsConfig(partitions=4)
+    missing = check_topics(broker, topics)
+    assert len(missing) == 4 and all("standwatch topics create" in line for line in missing)
+    assert all("created with 4 partitions" in line for line in create_topics(broker, topics))
+    assert all("exists with 4 partitions" in line for line in create_topics(broker, TopicsConfig(partitions=9)))
+    assert check_topics(broker, topics) == []
+    assert all("set topics.partitions=4" in line for line in check_topics(broker, TopicsConfig(partitions=9)))
+
+
+def test_the_factories_open_what_the_configuration_names(broker: BrokerConfig) -> None:
+    sink, source = open_sink(broker, ONE), open_source(broker, ONE, ONE.alerts)
+    sink.send(replace(outgoing(b"alert"), topic=ONE.alerts))
+    sink.flush()
+    source.assign({0: None})
+    assert [record.value for record in source.poll(1, 0)] == [b"alert"]
+    kafka = replace(broker, kind="kafka")
+    assert type(open_sink(kafka, ONE)).__name__ == "KafkaSink"
+    assert type(open_source(kafka, ONE, ONE.chunks)).__name__ == "KafkaSource"
