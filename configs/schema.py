@@ -59,7 +59,7 @@ class DecodeConfig:
 
     sample_fps: float = 1.0
     max_side_px: int = 448
-    batch_chunks: int = 32
+    batch_chunks: int = 64
     parallel: int = 2
     timeout_s: float = 30.0
     max_chunk_ms: int = 30_000

@@ -13,7 +13,7 @@ import ffmpeg  # type: ignore[import-untyped]
 import numpy as np
 
 from standwatch.configs.schema import DecodeConfig
-from standwatch.pipeline.ffmpeg import run_ffmpeg, scratch_file, write_all
+from standwatch.pipeline.ffmpeg import Finished, run_ffmpeg, scratch_file, write_all
 from standwatch.pipeline.sampling import SampleGrid
 from standwatch.pipeline.splice import SPACING_US, Stream, plan_streams
 from standwatch.pipeline.types import Chunk, Int64Array, UInt8Array
@@ -81,17 +81,20 @@ class ChunkDecoder:
         outcomes: dict[int, Outcome] = {index: Refused(reason) for index, reason in refused.items()}
         if streams:
             decoded = self._ffmpeg(chunks, streams)
-            if isinstance(decoded, Refused) and len(chunks) - len(refused) > 1:
-                # One of them is bad: only alone does each show whether it is the one.
-                for index in (index for stream in streams for index in stream.chunks):
-                    outcomes[index] = self._run([chunks[index]])[0]
-            elif isinstance(decoded, Refused):
-                outcomes[streams[0].chunks[0]] = decoded
-            else:
+            places = [index for stream in streams for index in stream.chunks]
+            if not isinstance(decoded, Finished):
                 outcomes.update(decoded)
+            elif len(places) == 1:
+                outcomes[places[0]] = Refused(_reason(decoded))
+            else:
+                # One of them is bad. Halves find it with few starts; where time ran out, each must have its own.
+                size = 1 if decoded.timed_out else -(-len(places) // 2)
+                for first in range(0, len(places), size):
+                    part = places[first : first + size]
+                    outcomes.update(zip(part, self._run([chunks[index] for index in part]), strict=True))
         return [outcomes[index] for index in range(len(chunks))]
 
-    def _ffmpeg(self, chunks: Sequence[Chunk], streams: Sequence[Stream]) -> dict[int, Outcome] | Refused:
+    def _ffmpeg(self, chunks: Sequence[Chunk], streams: Sequence[Stream]) -> dict[int, Outcome] | Finished:
         config = self._config
         fds: list[int] = []
         try:
@@ -112,7 +115,7 @@ class ChunkDecoder:
                 per_frame * frames,
             )
             if finished.problem:
-                return Refused(_reason(finished.problem, finished.timed_out))
+                return finished
             outcomes: dict[int, Outcome] = {}
             for index, stream in enumerate(streams):
                 times, pictures = _times(fds[3 * index + 1]), _pictures(fds[3 * index + 2])
@@ -123,10 +126,10 @@ class ChunkDecoder:
                 os.close(fd)
 
 
-def _reason(problem: str, timed_out: bool) -> str:
-    if timed_out:
-        return f"payload: decoding was {problem} (timeout_s); send smaller pictures or shorter chunks"
-    return f"payload: ffmpeg finds it damaged or not of its content-type: {problem}"
+def _reason(finished: Finished) -> str:
+    if finished.timed_out:
+        return f"payload: decoding was {finished.problem} (timeout_s); send smaller pictures or shorter chunks"
+    return f"payload: ffmpeg finds it damaged or not of its content-type: {finished.problem}"
 
 
 def _output(

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -105,10 +106,8 @@ def run_ffmpeg(arguments: Sequence[str], fds: Sequence[int], timeout_s: float, o
 
 def kill_group(process: "subprocess.Popen[bytes]") -> None:
     """Kill a process that was started in a session of its own, with everything it started."""
-    try:
+    with suppress(ProcessLookupError):  # it may end by itself in this moment
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # it ended by itself in this moment
     process.wait()
 
 

@@ -229,6 +229,13 @@ def test_only_the_bad_chunk_of_a_run_is_refused(
     assert times([outcomes[0], outcomes[2]]) == times([expected[0], expected[2]])
 
 
+def test_every_bad_chunk_of_a_long_run_is_refused_and_no_other(plain: Path, every_frame: ChunkDecoder) -> None:
+    run = [replace(chunk, start_ms=START_MS + 5_000 * place) for place, chunk in enumerate(chunks(plain) * 4)]
+    bad = {0, 5, 11}
+    (outcomes,) = every_frame.decode([[damaged(one) if place in bad else one for place, one in enumerate(run)]])
+    assert {place for place, outcome in enumerate(outcomes) if isinstance(outcome, Refused)} == bad
+
+
 def test_the_reason_is_the_same_each_time(plain: Path, every_frame: ChunkDecoder) -> None:
     bad = damaged(chunks(plain)[0])
     assert every_frame.decode([[bad]]) == every_frame.decode([[bad]])
