@@ -5,6 +5,7 @@ out is the frozen tree of `schema.py`; what cannot be right is refused with the 
 """
 
 import difflib
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -86,6 +87,8 @@ def _build(cls: type, node: DictConfig, path: str) -> object:
             value = node[f.name]  # interpolations are resolved here
         except OmegaConfBaseException as error:
             raise ConfigError(f"{path}{f.name}: {_first_line(error)}; give it a value") from None
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{path}{f.name}: {value} is not a finite number; give it one")
         values[f.name] = _build(hints[f.name], value, f"{path}{f.name}.") if is_dataclass(hints[f.name]) else value
     try:
         return cls(**values)

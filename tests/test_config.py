@@ -138,7 +138,8 @@ def test_a_section_is_no_value(content: str, file: Path) -> None:
     ("override", "message"),
     [
         ("decode.sample_fps=0", "decode.sample_fps: 0.0 is not within 0.001..60"),
-        ("decode.sample_fps=.nan", "decode.sample_fps: nan is not within 0.001..60"),
+        ("decode.sample_fps=.nan", "decode.sample_fps: nan is not a finite number; give it one"),
+        ("memory.retention_hours=.inf", "memory.retention_hours: inf is not a finite number; give it one"),
         ("broker.kind=redis", "broker.kind: 'redis' is neither 'spool' nor 'kafka'"),
         ("flow.shards=0", "flow.shards: 0 is not within 1..1024"),
         ("model.vision.width=385", "model.vision.width: must be a multiple of heads (6)"),
