@@ -85,7 +85,8 @@ def _check(batch: TokenBatch) -> None:
             f"{batch.feed_id!r}: frame_ms {batch.frame_ms.shape}, frame_offset {batch.frame_offset.shape}, tokens "
             f"{batch.tokens.shape} {batch.tokens.dtype} and {len(batch.thumbnails)} thumbnails do not fit together"
         )
-    if frames > 1 and (np.diff(batch.frame_ms).min() <= 0 or np.diff(batch.frame_offset).min() < 0):
+    in_order = (batch.frame_ms[1:] > batch.frame_ms[:-1]) & (batch.frame_offset[1:] >= batch.frame_offset[:-1])
+    if not in_order.all():
         raise ValueError(f"{batch.feed_id!r}: frames are not in strictly increasing order of time and order of offset")
 
 

@@ -1,7 +1,8 @@
 """Decides which files of a partition are merged into one and which are forgotten.
 
-Merging: as soon as `compact_files` neighbours were merged equally often, they become one, up to `file_bytes`. So a row
-is rewritten a few times in its life, however much is remembered, and the number of files stays small.
+Merging: as soon as `compact_files` neighbours were merged equally often, they become one, up to `file_bytes`; when only
+few would fit, they are large enough. So a row is rewritten a few times in its life, however much is remembered, and the
+number of files stays small.
 
 Forgetting: a file goes when no row in it is wanted any more. A feed's rows are wanted for the retention time back from
 its own last frame, so old footage can be replayed and a memory at rest keeps everything. A feed that has been silent
@@ -22,6 +23,7 @@ def to_merge(
     manifest: Manifest, compact_files: int, file_bytes: int, leave: AbstractSet[str] = frozenset()
 ) -> tuple[RowFile, ...]:
     """Files, in order, that should become one; empty when all is well. Those in `leave` stay as they are."""
+    few = max(2, compact_files // 4)
     for run in _runs(manifest.files, leave):
         if len(run) < compact_files:
             continue
@@ -29,12 +31,12 @@ def to_merge(
         total = 0
         for file in run:
             if total + file.bytes > file_bytes:
-                if len(group) > 1:
+                if len(group) >= few:
                     break
-                group, total = [], 0  # the one before is too large for any neighbour: leave it
+                group, total = [], 0  # so few, rewritten for so little: leave them
             group.append(file)
             total += file.bytes
-        if len(group) > 1:
+        if len(group) >= few:
             return tuple(group)
     return ()
 
