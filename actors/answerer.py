@@ -49,9 +49,10 @@ class AnswerStatus:
 class Answerer:
     """Pulls progress, asks what is due, concludes. The question travels to the shard; only evidence comes back."""
 
-    def __init__(self, settings: AnswererSettings, keepers: Sequence[Any], workers: Sequence[Any]) -> None:
+    def __init__(self, settings: AnswererSettings) -> None:
         self._settings = settings
-        self._keepers, self._workers = list(keepers), list(workers)
+        self._keepers: Sequence[Any] = ()
+        self._workers: Sequence[Any] = ()
         memory = Path(settings.memory_path)
         self._store = QueryStore(memory / "queries")
         self._answering = Answering(
@@ -72,11 +73,12 @@ class Answerer:
     def status(self) -> AnswerStatus:
         return AnswerStatus(self._state, self._queries, self._readings, self._events, self._problems)
 
-    def run(self, until_idle: bool = False) -> None:
-        """Answer what is due until `stop`, or until nothing is due any more.
+    def run(self, keepers: Sequence[Any], workers: Sequence[Any], until_idle: bool) -> None:
+        """Answer what is due on these shards until `stop`, or until nothing is due any more.
 
         A lost shard or broker leads to asking again after a growing pause: nothing was settled, so nothing is lost.
         """
+        self._keepers, self._workers = keepers, workers
         self._stopping.clear()
         backoff = Backoff(first_s=0.2, cap_s=5.0)
         while not self._stopping.is_set():
@@ -93,6 +95,7 @@ class Answerer:
         """Rounds of answering over one connection to the broker."""
         sink = open_sink(self._settings.broker, self._settings.topics)
         try:
+            self._load_queries(sink)  # again after a loss: what it closed may not have been sent
             while not self._stopping.is_set():
                 if self._store.changed():
                     self._load_queries(sink)
@@ -125,6 +128,7 @@ class Answerer:
             batch = dues[first : first + _BATCH_WINDOWS]
             self._conclude(batch, homes, sink)
             if self._stopping.is_set():
+                self._answering.give_back(dues[first + _BATCH_WINDOWS :])
                 break
         return bool(dues)
 

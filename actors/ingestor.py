@@ -61,12 +61,9 @@ class Ingestor:
     `status` and `stop` run on threads beside `run` (Ray gives the actor three) and only read counters or set a flag.
     """
 
-    def __init__(
-        self, settings: IngestorSettings, shard: int, partitions: Sequence[int], gpu: Any, memory: Any
-    ) -> None:
+    def __init__(self, settings: IngestorSettings, shard: int, partitions: Sequence[int]) -> None:
         self._settings = settings
         self._partitions = list(partitions)
-        self._gpu, self._memory = gpu, memory
         self._status = IngestStatus(shard)
         self._stopping = threading.Event()
 
@@ -80,15 +77,15 @@ class Ingestor:
     def status(self) -> IngestStatus:
         return self._status
 
-    def run(self, until_idle: bool = False) -> None:
-        """Carry video until `stop`, or until everything published is in memory.
+    def run(self, gpu: Any, memory: Any, until_idle: bool) -> None:
+        """Carry video to a GpuWorker and a MemoryKeeper until `stop`, or until everything published is in memory.
 
         A lost peer (worker, keeper, broker) ends the session, and the next one starts after a growing pause;
         any other error ends the call.
         """
         backoff = Backoff(first_s=0.2, cap_s=5.0)
         while not self._stopping.is_set():
-            session = _Session(self._settings, self._partitions, self._gpu, self._memory, self._status)
+            session = _Session(self._settings, self._partitions, gpu, memory, self._status)
             try:
                 session.open()
                 backoff.reset()

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -10,10 +10,10 @@ from standwatch.configs.schema import BrokerConfig, TopicsConfig
 from standwatch.pipeline.backoff import Backoff
 from standwatch.pipeline.clock import now_ms
 from standwatch.pipeline.codec import encode_chunk
-from standwatch.pipeline.cutting import cut
+from standwatch.pipeline.cutting import cut, is_live
 from standwatch.pipeline.errors import BadInput, Unavailable
 from standwatch.pipeline.ports import Sink
-from standwatch.pipeline.types import Chunk
+from standwatch.pipeline.types import Chunk, Outgoing
 
 Pace = Literal["live", "fast"]
 
@@ -67,40 +67,54 @@ def publish(
     stop: threading.Event,
     on_chunk: Callable[[Published], None] = lambda _: None,
 ) -> Published:
-    """Publish until the source ends (or `stop`); streams that break are reconnected with backoff and jitter.
+    """Publish until the source ends (or `stop`); a live stream that breaks is opened again with backoff and jitter.
 
-    A file that is looped continues its own timeline: each pass starts where the last one ended.
+    A file that is looped continues its own timeline: each pass starts where the last one ended. A broker or stream
+    that cannot be reached for the first chunk is an error; later it is waited for, and nothing is left out.
     """
-    start_ms, seq, size, reconnects = request.start_ms, 0, 0, 0
-    endless = request.source.lower().startswith(("rtsp://", "rtsps://"))
-    remote = "://" in request.source
+    done = Published(0, 0, request.start_ms, 0)
     backoff = Backoff(first_s=1.0, cap_s=30.0)
-    done = Published(0, 0, start_ms, 0)
     while not stop.is_set():
         try:
-            for chunk in cut(request.source, request.feed_id, start_ms, seq, request.max_record_bytes):
-                if request.pace == "live" and not remote and _wait_until(chunk, stop):
+            for chunk in cut(request.source, request.feed_id, done.last_ms, done.chunks, request.max_record_bytes):
+                if request.pace == "live" and not is_live(request.source) and _wait_until(chunk, stop):
                     return done
-                sink.send(encode_chunk(chunk, request.topic))
-                if request.pace == "live":
-                    sink.flush()
-                seq, size = chunk.seq + 1, size + len(chunk.payload)
-                start_ms = chunk.start_ms + chunk.duration_ms
-                done = Published(seq, size, start_ms, reconnects)
+                _deliver(encode_chunk(chunk, request.topic), sink, stop, done.chunks > 0)
+                done = replace(
+                    done,
+                    chunks=chunk.seq + 1,
+                    bytes=done.bytes + len(chunk.payload),
+                    last_ms=chunk.start_ms + chunk.duration_ms,
+                )
                 on_chunk(done)
                 backoff.reset()
                 if stop.is_set():
-                    break
-            sink.flush()
-            if not (request.loop or endless):
+                    return done
+            if not request.loop:
                 break
         except Unavailable:
-            if not remote and request.pace == "fast":
-                raise  # a file and a broker that is away: nothing is lost by telling the user
-            reconnects += 1
+            if not done.chunks or not is_live(request.source):
+                raise
+            done = replace(done, reconnects=done.reconnects + 1)
             stop.wait(backoff.next_s())
-            start_ms = max(start_ms, now_ms()) if remote else start_ms
     return done
+
+
+def _deliver(record: Outgoing, sink: Sink, stop: threading.Event, patient: bool) -> None:
+    """Send one chunk and wait until it is safe: at most one is ever at risk, and none is sent twice."""
+    backoff = Backoff(first_s=0.5, cap_s=15.0)
+    accepted = False
+    while not stop.is_set():
+        try:
+            if not accepted:
+                sink.send(record)
+                accepted = True
+            sink.flush()
+            return
+        except Unavailable:
+            if not patient:
+                raise
+            stop.wait(backoff.next_s())
 
 
 def _wait_until(chunk: Chunk, stop: threading.Event) -> bool:

@@ -35,16 +35,20 @@ class SystemStatus:
 
 
 class _Runner:
-    """Keeps one actor's `run` going: Ray restarts the actor, this asks it to run again."""
+    """Keeps one actor's `run` going: Ray restarts the actor, this asks it to run again.
 
-    def __init__(self, name: str, actor: Any) -> None:
-        self.name, self.actor = name, actor
+    The peers are arguments of `run` and not of the constructor, so that a restarted actor needs nothing from Ray's
+    object store to come up.
+    """
+
+    def __init__(self, name: str, actor: Any, *peers: Any) -> None:
+        self.name, self._actor, self._peers = name, actor, peers
         self._crashes, self._started = 0, 0.0
         self._call: Any = None
 
     def start(self, until_idle: bool) -> None:
         self._started = time.monotonic()
-        self._call = self.actor.run.remote(until_idle)
+        self._call = self._actor.run.remote(*self._peers, until_idle)
 
     def finished(self, until_idle: bool) -> bool:
         """True when `run` returned by itself; restarts it after a crash and raises after too many in a row."""
@@ -96,19 +100,13 @@ class Running:
             config.memory.commit_ms,
         )
         self._ingestors = [
-            actor(Ingestor)
-            .options(**options, max_concurrency=3)
-            .remote(settings, shard, owned[shard], self._workers[shard], self._keepers[shard])
+            actor(Ingestor).options(**options, max_concurrency=3).remote(settings, shard, owned[shard])
             for shard in shards
         ]
         self._answerer = (
             actor(Answerer)
             .options(**options, max_concurrency=3)
-            .remote(
-                AnswererSettings(config.broker, config.topics, config.model, config.reading, config.memory.path),
-                self._keepers,
-                self._workers,
-            )
+            .remote(AnswererSettings(config.broker, config.topics, config.model, config.reading, config.memory.path))
         )
         self._ready()
 
@@ -120,8 +118,11 @@ class Running:
 
     def run(self, until_idle: bool, tick: Callable[[SystemStatus], bool], every_s: float = 0.5) -> None:
         """Run until `tick`, called about every `every_s`, returns False; or until all is ingested and answered."""
-        ingest = [_Runner(f"Ingestor {i}", actor) for i, actor in enumerate(self._ingestors)]
-        answer = _Runner("Answerer", self._answerer)
+        ingest = [
+            _Runner(f"Ingestor {shard}", actor, self._workers[shard], self._keepers[shard])
+            for shard, actor in enumerate(self._ingestors)
+        ]
+        answer = _Runner("Answerer", self._answerer, self._keepers, self._workers)
         for runner in (*ingest, answer):
             runner.start(until_idle and runner is not answer)
         busy = list(ingest)

@@ -61,7 +61,7 @@ def cut(
     A chunk ends at the first key frame at or after `chunk_ms`. A file's first frame is at `start_ms` (None: now).
     A URL's chunks are timed by their arrival, none before `start_ms`: after a reconnect pass the end of the last
     chunk, and times never go backwards. Raises `BadInput` for a source that can never be cut, `Unavailable` when a
-    URL is away, silent for `stall_s`, or ends.
+    URL is away or silent for `stall_s`, or a camera's stream (rtsp) ends.
     """
     check_feed_id(feed_id)
     _check_source(source)
@@ -74,7 +74,7 @@ def cut(
     seq, done_ms = first_seq, 0
     for copying in (True, False):
         again, origin = False, None
-        with closing(_Ffmpeg(_command(source, limits, copying, done_ms), live, limits)) as process:
+        with closing(_Ffmpeg(_command(source, limits, copying, done_ms), source, limits)) as process:
             try:
                 for piece in process.cuts():
                     first_ms = piece.first * 1000 / piece.track.timescale
@@ -166,8 +166,9 @@ def _command(source: str, limits: _Limits, copying: bool, done_ms: int) -> list[
 class _Ffmpeg:
     """One ffmpeg that cuts; owns the process and reads both of its pipes."""
 
-    def __init__(self, arguments: list[str], live: bool, limits: _Limits) -> None:
-        self._live = live
+    def __init__(self, arguments: list[str], source: str, limits: _Limits) -> None:
+        self._live = is_live(source)
+        self._endless = source.lower().startswith("rtsp")  # a playlist may say that it is over, a camera never is
         self._limits = limits
         self._said: deque[bytes] = deque(maxlen=50)
         self._process = subprocess.Popen(
@@ -217,7 +218,7 @@ class _Ffmpeg:
             raise _NotForMp4(f"source: {said}")
         if code != 0 or not found:
             raise self._failure(said or f"ffmpeg ended with code {code} and no video")
-        if self._live:
+        if self._endless:
             raise Unavailable(f"source: the stream ended{': ' + said if said else ''}")
 
     def _failure(self, said: str) -> Exception:

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -57,19 +59,23 @@ class Place:
 
 def spool_place(root: Path, *extra: str) -> Place:
     spool = root / "spool"
-    overrides = ("broker.kind=spool", f"broker.spool_dir={spool}", "flow.shards=2", "memory.commit_ms=100", *extra)
+    overrides = ("broker.kind=spool", f"broker.spool_dir={spool}", "memory.commit_ms=100", *extra)
     return Place(root / "memory", overrides, f"spool:{spool}")
 
 
 def kafka_place(root: Path, bootstrap: str, *extra: str) -> Place:
+    """Topics of this test's own on a broker that other tests use too."""
+    mark = uuid.uuid4().hex[:8]
+    names = tuple(f"topics.{kind}=test.{mark}.{kind}" for kind in ("chunks", "answers", "alerts", "dead_letters"))
     overrides = (
         "broker.kind=kafka",
         f"broker.bootstrap_servers={bootstrap}",
-        "flow.shards=2",
         "memory.commit_ms=100",
+        *names,
         *extra,
     )
-    return Place(root / "memory", overrides, f"kafka://{bootstrap}/video.chunks.v1")
+    standwatch("topics", "create", "--config", "kafka", *overrides)
+    return Place(root / "memory", overrides, f"kafka://{bootstrap}/test.{mark}.chunks")
 
 
 def command(*arguments: str) -> list[str]:
@@ -89,9 +95,9 @@ def publish(place: Place, video: Path, feed: str, start: str = START) -> None:
     standwatch("publish", str(video), "--feed", feed, "--to", place.to, "--fast", "--start", start)
 
 
-def run_until_idle(place: Place) -> dict[str, object]:
+def run_until_idle(place: Place) -> dict[str, Any]:
     done = standwatch("run", "--config", "local", "--until-idle", "--json", *place.settings, timeout=240)
-    summary: dict[str, object] = json.loads(done.stdout)
+    summary: dict[str, Any] = json.loads(done.stdout)
     return summary
 
 

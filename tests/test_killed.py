@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kafka_broker import Broker
 from tests.system import (
     BOTTLES,
     PEOPLE,
@@ -23,21 +24,34 @@ from tests.system import (
     wait_for_frames,
 )
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
 FPS = 5
-# Small steps, so that a run lasts long enough to be killed in the middle.
-SMALL_STEPS = (f"decode.sample_fps={FPS}", "flow.poll_records=2", "decode.batch_chunks=2", "topics.partitions=4")
 FEEDS = {"hall": PEOPLE, "door": PEOPLE, "belt": BOTTLES}
-ACTORS = ["Ingestor", "GpuWorker", "MemoryKeeper", "Answerer"]
+EXPECTED = sum(len(sampled_times(video, FPS)) for video in FEEDS.values())
+# Small steps, so that a run lasts long enough to be killed in the middle.
+SETTINGS = (f"decode.sample_fps={FPS}", "flow.poll_records=2", "topics.partitions=4")
 
 
-def prepare(place: Place) -> None:
+@pytest.fixture
+def spool(tmp_path: Path) -> Place:
+    return prepared(spool_place(tmp_path, *SETTINGS))
+
+
+@pytest.fixture
+def kafka(tmp_path: Path, kafka_broker: Broker) -> Place:
+    return prepared(kafka_place(tmp_path, kafka_broker.servers, *SETTINGS))
+
+
+def prepared(place: Place) -> Place:
     for feed, video in FEEDS.items():
         publish(place, video, feed)
-    standwatch("query", "add", "Is anybody there?", "--id", "anybody", "--every", "5s", "--memory", str(place.memory))
+    memory = ("--memory", str(place.memory))
+    standwatch("query", "add", "Is anybody there?", "--id", "anybody", "--every", "5s", *memory)
+    return place
 
 
 def check(place: Place) -> None:
+    """Every sampled frame is there once, in order, and `memory verify` agrees."""
     verify_clean(place)
     held = frames_in_memory(place.memory)
     for feed, video in FEEDS.items():
@@ -46,36 +60,52 @@ def check(place: Place) -> None:
         assert max(abs(a - b) for a, b in zip(held[feed], expected, strict=True)) <= 1
 
 
-def kill_actor_midway(place: Place, kind: str) -> None:
-    prepare(place)
+def evaluations(place: Place) -> int:
+    logs = (place.memory / "answering").glob("evaluations-*.jsonl")
+    return sum(len(log.read_text().splitlines()) for log in logs)
+
+
+def kill_midway(place: Place, kind: str) -> None:
     with running(place) as process:
-        before = wait_for_frames(place, 20)
-        total = sum(len(sampled_times(video, FPS)) for video in FEEDS.values())
-        assert before < total, "the run must still be going when the actor is killed"
+        assert wait_for_frames(place, 20) < EXPECTED, "the run must still be going when the actor is killed"
         victims = actor_processes(process.pid, kind)
         assert victims
         for victim in victims:
             victim.kill()
-        wait_for_frames(place, total - len(FEEDS) * 4)
+        before = evaluations(place)
+        wait_for_frames(place, EXPECTED)
+        deadline = time.monotonic() + 30
+        while evaluations(place) == before and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert evaluations(place) > before, "questions must go on being answered"
         assert process.poll() is None
-    run_until_idle(place)
     check(place)
+
+
+@pytest.mark.parametrize("kind", ["Ingestor", "GpuWorker", "MemoryKeeper", "Answerer"])
+def test_a_killed_actor_loses_and_doubles_nothing_on_the_spool(spool: Place, kind: str) -> None:
+    kill_midway(spool, kind)
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("kind", ["Ingestor", "GpuWorker", "MemoryKeeper", "Answerer"])
+def test_a_killed_actor_loses_and_doubles_nothing_on_kafka(kafka: Place, kind: str) -> None:
+    kill_midway(kafka, kind)
 
 
 def kill_everything_midway(place: Place) -> None:
-    prepare(place)
     with running(place) as process:
-        wait_for_frames(place, 20)
+        assert wait_for_frames(place, 20) < EXPECTED, "the run must still be going when it is killed"
         kill_tree(process.pid)
-        time.sleep(0.5)
-    run_until_idle(place)
+    summary = run_until_idle(place)
+    assert sum(summary["frames"].values()) == EXPECTED
     check(place)
 
 
-@pytest.mark.parametrize("kind", ACTORS)
-def test_a_killed_actor_loses_and_doubles_nothing_on_the_spool(tmp_path: Path, kind: str) -> None:
-    kill_actor_midway(spool_place(tmp_path, *SMALL_STEPS), kind)
+def test_a_killed_process_tree_loses_and_doubles_nothing_on_the_spool(spool: Place) -> None:
+    kill_everything_midway(spool)
 
 
-def test_a_killed_process_tree_loses_and_doubles_nothing_on_the_spool(tmp_path: Path) -> None:
-    kill_everything_midway(spool_place(tmp_path, *SMALL_STEPS))
+@pytest.mark.kafka
+def test_a_killed_process_tree_loses_and_doubles_nothing_on_kafka(kafka: Place) -> None:
+    kill_everything_midway(kafka)
