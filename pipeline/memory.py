@@ -31,9 +31,9 @@ def partitions_in(files: Files) -> list[tuple[str, int]]:
 class MemoryReader:
     """Reads all topics and partitions of a memory. Each call sees what is durable when it is made; nothing is written."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, files: Files | None = None) -> None:
         """Raises `BadInput` when there is no such directory. `path` may be any URI that `pyarrow.fs` reads."""
-        self._files = Files(path)
+        self._files = files or Files(path)
         self._recall = Recall(self._files)
         self._memories: dict[tuple[str, int], RollingMemory] = {}
         partitions_in(self._files)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ class Shape:
         return f"{self.tokens} x {self.width} of {self.token_space!r}"
 
 
+@lru_cache(maxsize=64)
 def row_schema(shape: Shape) -> Schema:
     """The Arrow schema of a file of rows."""
     fields = [
