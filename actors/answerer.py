@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 
 from standwatch.actors.inference import Inference
 from standwatch.actors.topics import open_sink
@@ -16,10 +17,10 @@ from standwatch.configs.schema import BrokerConfig, ModelConfig, ReadingConfig, 
 from standwatch.pipeline.answering import Answering
 from standwatch.pipeline.backoff import Backoff
 from standwatch.pipeline.clock import now_ms
-from standwatch.pipeline.errors import Unavailable
+from standwatch.pipeline.errors import BadInput, Unavailable
 from standwatch.pipeline.ports import Sink
 from standwatch.pipeline.querystore import QueryStore
-from standwatch.pipeline.types import Due, Outgoing, Progress, Reading
+from standwatch.pipeline.types import Due, Outgoing, Progress, Reading, Verdict
 
 _BATCH_WINDOWS = 8
 
@@ -157,11 +158,34 @@ class Answerer:
             window = self._keepers[shard].window.remote(feed_id, dues[indices[0]].window)
             calls.append(self._workers[shard].read.remote(window, [dues[i].query for i in indices]))
         readings: dict[int, Reading] = {}
-        for indices, result in zip(groups.values(), ray.get(calls), strict=True):
-            readings.update(zip(indices, result, strict=True))
+        for indices, call in zip(groups.values(), calls, strict=True):
+            try:
+                readings.update(zip(indices, ray.get(call), strict=True))
+            except BadInput as error:  # as when another model wrote the window; the other windows go on
+                self._problems = (*self._problems[-4:], _cause(error))
+                readings.update((i, _unread(dues[i])) for i in indices)
         return [readings[i] for i in range(len(dues))]
 
     def _send(self, sink: Sink, events: Iterable[Outgoing]) -> None:
         for event in events:
             sink.send(event)
             self._events += 1
+
+
+def _unread(due: Due) -> Reading:
+    """What a window says that cannot be read: nothing."""
+    return Reading(
+        query_id=due.query.query_id,
+        feed_id=due.feed_id,
+        window=due.window,
+        frame_ms=np.empty(0, np.int64),
+        relevance=np.empty(0, np.float32),
+        verdict=Verdict.UNKNOWN,
+        probability=0.5,
+        duration_ms=0.0,
+    )
+
+
+def _cause(error: BadInput) -> str:
+    """The message of an error that came through Ray, without the traceback of the other process."""
+    return str(error.cause if isinstance(error, RayTaskError) else error)

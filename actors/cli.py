@@ -7,7 +7,7 @@ import typer
 
 from standwatch.actors import memory_commands, query_commands, run_commands, topic_commands
 from standwatch.configs.load import ConfigError
-from standwatch.pipeline.errors import BadInput, StaleEpoch, Unavailable
+from standwatch.pipeline.errors import BadInput, GaveUp, PositionLost, StaleEpoch, Unavailable
 
 app = typer.Typer(
     name="standwatch",
@@ -48,7 +48,7 @@ def main() -> None:
         app()
     except (BadInput, ConfigError) as error:
         _fail(str(error), 2)
-    except (Unavailable, StaleEpoch) as error:
+    except (GaveUp, PositionLost, StaleEpoch, Unavailable) as error:
         _fail(str(error), 1)
     except OSError as error:
         _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1)

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from standwatch.actors.answerer import Answerer, AnswererSettings, AnswerStatus
 from standwatch.actors.gpu_worker import GpuWorker
@@ -18,11 +17,12 @@ from standwatch.actors.memory_keeper import MemoryKeeper
 from standwatch.actors.topics import open_source
 from standwatch.configs.load import save_resolved
 from standwatch.configs.schema import StandwatchConfig
-from standwatch.pipeline.errors import BadInput
+from standwatch.pipeline.errors import BadInput, GaveUp, PositionLost, StaleEpoch
 from standwatch.pipeline.types import Progress
 
 _MAX_CRASHES = 5  # of one actor in a row without a minute of work between them
 _QUIET_S = 60.0
+_FINAL = (BadInput, PositionLost, StaleEpoch)  # repeating cannot help: the user has to know
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class _Runner:
     """
 
     def __init__(self, name: str, actor: Any, *peers: Any) -> None:
-        self.name, self._actor, self._peers = name, actor, peers
+        self._name, self._actor, self._peers = name, actor, peers
         self._crashes, self._started = 0, 0.0
         self._call: Any = None
 
@@ -59,10 +59,13 @@ class _Runner:
             return True
         except RayActorError:
             self._again(until_idle)  # the process is gone and Ray starts it anew
-        except RayError as error:
+        except RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, _FINAL):
+                raise cause from None
             self._crashes = self._crashes + 1 if time.monotonic() - self._started < _QUIET_S else 1
             if self._crashes >= _MAX_CRASHES:
-                raise RuntimeError(f"{self.name} crashed {self._crashes} times in a row: {error}") from error
+                raise GaveUp(f"{self._name} failed {self._crashes} times in a row, last with {cause!r}") from error
             self._again(until_idle)
         return False
 
@@ -110,7 +113,7 @@ class Running:
         )
         self._ready()
 
-    def __enter__(self) -> "Running":
+    def __enter__(self) -> "Running":  # noqa: PYI034 (Self needs Python 3.11)
         return self
 
     def __exit__(self, *_: object) -> None:

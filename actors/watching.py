@@ -15,7 +15,7 @@ from rich.live import Live
 from standwatch.actors import publisher
 from standwatch.actors.console import Recent, render
 from standwatch.actors.topics import open_sink, open_source
-from standwatch.actors.topology import Running, SystemStatus, start
+from standwatch.actors.topology import SystemStatus, start
 from standwatch.configs.load import load_config
 from standwatch.configs.schema import StandwatchConfig
 from standwatch.pipeline.clock import now_ms, rfc3339
@@ -50,7 +50,7 @@ class Summary:
         return "\n".join(
             (
                 f"frames in memory: {feeds}",
-                f"answers: {self.answers}   alerts: {self.alerts}   dead letters: {self.dead_letters}   "
+                f"answers: {self.answers}   alerts: {self.alerts}   dead letters: {self.dead_letters}",
                 f"weights: {self.weights}",
                 f"memory: {self.memory}",
                 f"topics: {self.topics}",

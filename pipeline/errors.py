@@ -17,5 +17,9 @@ class StaleSession(RuntimeError):
     """An append that does not follow the last `rewind`: its sender must rewind and send again."""
 
 
+class GaveUp(RuntimeError):
+    """A part of the system failed again and again; the message names it and its last error."""
+
+
 class PositionLost(RuntimeError):
     """A stored position lies beyond its topic's end: this is not the topic it was taken from. Crashes the shell."""

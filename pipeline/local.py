@@ -1,6 +1,5 @@
 """The same job in one process: no Ray, one thread, the same cores and ports. For tests and small machines."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from standwatch.configs.schema import StandwatchConfig

@@ -84,7 +84,7 @@ def command(*arguments: str) -> list[str]:
 
 def standwatch(*arguments: str, code: int = 0, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; its exit code must be `code`, and it must never show a traceback."""
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=timeout)
+    done = subprocess.run(command(*arguments), check=False, capture_output=True, text=True, timeout=timeout)
     said = f"{arguments}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in said, said
     assert done.returncode == code, said
@@ -104,7 +104,7 @@ def run_until_idle(place: Place) -> dict[str, Any]:
 @contextmanager
 def running(place: Place) -> Iterator[subprocess.Popen[str]]:
     """`standwatch run` in the background, in its own process group; ended with Ctrl-C, by force if need be."""
-    log = place.memory.parent / f"run-{time.monotonic_ns()}.log"
+    log = place.memory.parent / "run.log"
     with log.open("w") as out:
         process = subprocess.Popen(
             command("run", "--config", "local", *place.settings),
@@ -118,10 +118,17 @@ def running(place: Place) -> Iterator[subprocess.Popen[str]]:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
                 process.wait(60)
-                assert "Traceback" not in log.read_text(), log.read_text()
+            log_of(place)
         finally:
             kill_tree(process.pid)
             process.wait(30)
+
+
+def log_of(place: Place) -> str:
+    """What the last `running` printed; it never shows a traceback."""
+    said = (place.memory.parent / "run.log").read_text()
+    assert "Traceback" not in said, said
+    return said
 
 
 def kill_tree(pid: int) -> None:
