@@ -36,6 +36,7 @@ TOPIC = "video.chunks.v1"
 FEEDS, FRAMES, TOKENS, WIDTH, THUMBNAIL = 4, 8, 16, 256, 4096
 ROUNDS = 600
 FLAT_ROUNDS = 768
+COMMIT_BYTES = FRAMES * (TOKENS * WIDTH * 2 + THUMBNAIL)  # of one feed
 DAY_S = 24 * 3600
 
 
@@ -103,6 +104,8 @@ class Product:
 
     def __init__(self, root: Path, files: Files | None = None) -> None:
         config = MemoryConfig(path=str(root), commit_ms=600_000)
+        self.root = root
+        self.frames = 0  # held when maintenance was last looked at
         self.shard = MemoryShard(config, TOPIC, [0], files=files)
         self._session = self.shard.rewind().session
         self._seq = 0
@@ -170,8 +173,9 @@ def fill_a_day(root: Path, template: TokenBatch) -> int:
 def flat(root: Path) -> float:
     """Amortised cost of a commit in a full memory over that in an empty one.
 
-    A commit may be followed by a merge, of one of a few sizes. What each kind of step costs is its median, so that a
-    busy machine does not decide; how often it comes is counted.
+    A commit may be followed by a merge, of one of a few sizes, or by old files being forgotten. What each kind of step
+    costs is its median, so that a busy machine does not decide. How often it comes is what it handles over what a
+    commit brings, so that it does not matter which of them fell into this run.
     """
     template = batch("cam-0", 0, FRAMES, 0, 2)
     start = fill_a_day(root / "full", template)
@@ -180,7 +184,7 @@ def flat(root: Path) -> float:
     held = memories["full"][0].shard.stat()
     print(f"24 h memory: {held.feeds[0].frames} frames, {held.partitions[0].bytes / 1e6:.0f} MB, "
           f"{held.partitions[0].files} files")  # fmt: skip
-    steps: dict[str, dict[str, list[float]]] = {"full": {}, "empty": {}}
+    steps: dict[str, dict[str, list[tuple[float, float]]]] = {"full": {}, "empty": {}}
     for i in range(FLAT_ROUNDS):
         for name in ("full", "empty") if i % 2 else ("empty", "full"):
             product, first = memories[name]
@@ -190,21 +194,30 @@ def flat(root: Path) -> float:
             appended = time.perf_counter()
             merged = product.maintain()
             done = time.perf_counter()
-            steps[name].setdefault("append and commit", []).append(appended - begin)
-            kind = merge_kind(root / name) if merged else "nothing to merge"
-            steps[name].setdefault(kind, []).append(done - appended)
+            steps[name].setdefault("append and commit", []).append((appended - begin, 1.0))
+            kind, size = handled(product) if merged else ("nothing to do", COMMIT_BYTES)
+            steps[name].setdefault(kind, []).append((done - appended, COMMIT_BYTES / size))
     costs = {}
     for name, kinds in steps.items():
-        costs[name] = sum(len(times) * statistics.median(times) for times in kinds.values()) / FLAT_ROUNDS
-        text = ", ".join(f"{len(t)} x {kind} {1000 * statistics.median(t):.3f}" for kind, t in sorted(kinds.items()))
-        print(f"{name:5s}: {1000 * costs[name]:.3f} ms a commit amortised ({text}; medians in ms)")
+        costs[name] = 0.0
+        print(f"{name}:")
+        for kind, taken in sorted(kinds.items()):
+            middle, often = statistics.median(t for t, _ in taken), statistics.fmean(share for _, share in taken)
+            costs[name] += middle * often
+            print(f"  {kind:28s} {1000 * middle:8.3f} ms, once in {1 / often:4.0f} commits (seen {len(taken)} times)")
+        print(f"  together                     {1000 * costs[name]:8.3f} ms a commit")
     return costs["full"] / costs["empty"]
 
 
-def merge_kind(root: Path) -> str:
-    """What the newest file says of the merge that made it."""
-    newest = max((root / TOPIC / "p-00000").glob("rows-*"), key=lambda path: path.name)
-    return f"merge into 2^{round(math.log2(newest.stat().st_size))} bytes"
+def handled(product: Product) -> tuple[str, float]:
+    """What the last step of maintenance did, and how many bytes it handled."""
+    held = product.shard.stat()
+    before, product.frames = product.frames, held.feeds[0].frames
+    if product.frames < before:
+        return "forgetting", (before - product.frames) * (TOKENS * WIDTH * 2 + THUMBNAIL)
+    newest = max((product.root / TOPIC / "p-00000").glob("rows-*"), key=lambda path: path.name)
+    size = newest.stat().st_size
+    return f"merging into 2^{round(math.log2(size))} bytes", size
 
 
 def main() -> int:

@@ -71,7 +71,7 @@ def shape_in(schema: Schema, path: str) -> Shape:
 
 
 def to_record_batch(schema: Schema, batches: Sequence[TokenBatch]) -> RecordBatch:
-    """Token batches of one feed and one shape, in the order of time, as one record batch. Tokens of one are not copied."""
+    """Token batches of one feed and shape, in the order of time, as one record batch. Tokens of one are not copied."""
     first = batches[0]
     frame_ms = np.concatenate([batch.frame_ms for batch in batches])
     tokens = first.tokens if len(batches) == 1 else np.concatenate([batch.tokens for batch in batches])

@@ -155,7 +155,7 @@ def test_a_damaged_file_is_left_alone_named_and_never_merged(tmp_path: Path) -> 
 
 
 def test_a_reader_keeps_up_with_a_keeper_that_merges_and_forgets(tmp_path: Path) -> None:
-    keeper = Keeper(tmp_path, compact_files=2, retention_hours=100 / HOUR)
+    keeper = Keeper(tmp_path, compact_files=4, retention_hours=100 / HOUR)
     keeper.commit(batch("cam", [0]), p0=1)
     wrong: list[object] = []
     reads = 0
