@@ -8,14 +8,14 @@ Everything goes through `pyarrow.fs`, so reading works on any of its file system
 - of all who put the same name at once, exactly one is told it succeeded  (link(2), which never replaces)
 
 An object store gives the first two with every PUT; the third is its conditional put (S3 and GCS: `If-None-Match: *`,
-Azure: `If-None-Match` on Put Blob). A `Files` for one overrides `written`, `put_if_absent`, `sync` and `make_directory`.
+Azure: `If-None-Match` on Put Blob). `Files` for one overrides `written`, `put_if_absent`, `sync` and `make_directory`.
 """
 
 import os
 import uuid
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from pyarrow import fs  # type: ignore[import-untyped]
@@ -87,6 +87,11 @@ class Files:
 
     def size(self, name: str) -> int | None:
         """Length in bytes; None when there is no such file."""
+        if self.local:
+            try:
+                return os.stat(self.path(name)).st_size
+            except FileNotFoundError:
+                return None
         info = self._fs.get_file_info(self.path(name))
         return int(info.size) if info.type == fs.FileType.File else None
 
@@ -156,10 +161,8 @@ class Files:
 
     def remove(self, name: str) -> None:
         """Remove a file; gone already is fine. Not durable: a removed name may come back with a crash."""
-        try:
+        with suppress(FileNotFoundError):
             self._unlink(self.path(name))
-        except FileNotFoundError:
-            pass
 
     def sync(self, directory: str) -> None:
         """The names in a directory are on the disk."""

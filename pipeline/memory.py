@@ -29,7 +29,7 @@ def partitions_in(files: Files) -> list[tuple[str, int]]:
 
 
 class MemoryReader:
-    """Reads all topics and partitions of a memory. Each call sees what is durable when it is made; nothing is written."""
+    """Reads all topics and partitions of a memory. Each call sees what is durable by then; nothing is written."""
 
     def __init__(self, path: str, *, files: Files | None = None) -> None:
         """Raises `BadInput` when there is no such directory. `path` may be any URI that `pyarrow.fs` reads."""
@@ -47,7 +47,7 @@ class MemoryReader:
         return self._read(lambda memories: self._recall.window(holding(memories, feed_id, window), feed_id, window))
 
     def evidence(self, feed_id: str, window: Window, frame_ms: Int64Array, scores: Float32Array) -> Evidence:
-        """Some frames of a window with their thumbnails, in the order of time. Raises `BadInput` when one is not held."""
+        """Some frames of a window with their thumbnails, in the order of time. Raises `BadInput` if one is not held."""
         return self._read(
             lambda memories: self._recall.evidence(
                 holding(memories, feed_id, window), feed_id, window, frame_ms, scores

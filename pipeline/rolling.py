@@ -33,7 +33,7 @@ class FeedStat:
 
 @dataclass(frozen=True, slots=True)
 class PartitionStat:
-    """What one partition's memory is made of. `damaged` names files that upkeep found changed since they were written."""
+    """What one partition's memory is made of. `damaged` names files that upkeep found changed since written."""
 
     topic: str
     partition: int

@@ -56,7 +56,7 @@ class MemoryShard:
         self._turn = 0
 
     def rewind(self) -> Rewind:
-        """Commit what is buffered and start a new session: its appends count from 0, those of older ones are refused."""
+        """Commit what is buffered and start a session: its appends count from 0, those of older ones are refused."""
         self.commit(self._now_ms())
         self._session += 1
         self._next_seq = 0
@@ -117,7 +117,7 @@ class MemoryShard:
             return self._recall.window(self._holding(feed_id, window), feed_id, window)
 
     def evidence(self, feed_id: str, window: Window, frame_ms: Int64Array, scores: Float32Array) -> Evidence:
-        """Some frames of a window with their thumbnails, in the order of time. Raises `BadInput` when one is not held."""
+        """Some frames of a window with their thumbnails, in the order of time. Raises `BadInput` if one is not held."""
         with self._reading():
             return self._recall.evidence(self._holding(feed_id, window), feed_id, window, frame_ms, scores)
 
@@ -141,7 +141,7 @@ class MemoryShard:
         self._recall.close()
 
     def _sorted_in(self, batches: Sequence[TokenBatch], positions: Mapping[int, int]) -> dict[int, list[TokenBatch]]:
-        """The batches by partition, replays dropped. Changes nothing, so that a bad batch leaves everything as it was."""
+        """The batches by partition, replays dropped. Changes nothing, so a bad batch leaves everything as it was."""
         by_partition: dict[int, list[TokenBatch]] = {partition: [] for partition in positions}
         for batch in batches:
             if batch.at.topic != self._topic:

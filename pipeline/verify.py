@@ -50,7 +50,7 @@ def _partition(files: Files, topic: str, partition: int) -> list[Finding]:
         missing = any(files.size(f"{manifest.directory}/{file.name}") is None for file in manifest.files)
         if missing and newest_manifest(files, topic, partition, manifest) is not manifest:
             continue  # merged or forgotten while we looked
-        return out + [*_orphans(files, manifest, names)]
+        return [*out, *_orphans(files, manifest, names)]
     return out
 
 

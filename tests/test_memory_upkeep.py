@@ -9,6 +9,7 @@ import pytest
 from standwatch.pipeline.errors import BadInput
 from standwatch.pipeline.manifest import FeedState, Manifest, RowFile, Span
 from standwatch.pipeline.memory import MemoryReader
+from standwatch.pipeline.types import Window
 from standwatch.pipeline.upkeep import to_forget, to_merge
 from standwatch.pipeline.verify import verify
 from tests.memory_rows import ALL, TOPIC, Keeper, batch
@@ -122,6 +123,17 @@ def test_the_number_of_files_stays_small_and_each_row_is_rewritten_a_few_times(t
     assert most <= 4 * 4
     assert keeper.times("cam") == list(range(256))
     assert len(list((tmp_path / TOPIC / "p-00000").iterdir())) <= 2 + most
+
+
+def test_merging_across_a_file_of_another_space_keeps_each_feed_in_order(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path, compact_files=2)
+    keeper.commit(batch("a", [1], 0), p0=1)
+    keeper.commit(batch("b", [2], 1, token_space="space-2"), p0=2)
+    keeper.commit(batch("a", [3], 2), batch("b", [3], 2), p0=3)
+    assert keeper.maintain() == 1
+    assert keeper.shard.stat().partitions[0].files == 2
+    assert verify(str(tmp_path)) == []
+    assert keeper.times("a") == [1, 3] and keeper.times("b", Window(3, 9)) == [3]
 
 
 def test_maintaining_takes_turns_between_partitions(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from standwatch.pipeline.errors import BadInput, StaleEpoch, StaleSession
+from standwatch.pipeline.files import Files
 from standwatch.pipeline.verify import verify
-from tests.memory_crash import CrashingFiles
 from tests.memory_rows import ALL, Keeper, batch
 
 
@@ -51,26 +51,27 @@ def test_the_older_keepers_merging_and_forgetting_are_refused_too(tmp_path: Path
     assert [f for f in verify(str(tmp_path)) if f.is_error] == []
 
 
-def test_a_claim_leaves_the_rows_of_a_later_claim_alone(tmp_path: Path) -> None:
-    later: list[Keeper] = []
+def test_a_claim_that_is_overtaken_before_its_sweep_leaves_the_later_ones_rows_alone(tmp_path: Path) -> None:
+    class Overtaken(Files):
+        """Another keeper claims and commits between this one's claim and the listing of what is to be swept."""
 
-    class Overtaken(CrashingFiles):
-        """Another keeper claims and commits between this one's claim and its sweep."""
+        later: Keeper | None = None
+        listings = 0
 
         def names(self, directory: str) -> list[str]:
-            found = super().names(directory)
-            if found and not later and any(name.startswith("manifest") for name in found) and self.steps > 8:
-                later.append(Keeper(tmp_path))
-                for offset in range(3):
-                    later[0].commit(batch("cam", [offset], offset), p0=offset + 1)
-            return found
+            self.listings += 1
+            if self.listings == 3:  # the first is to find the newest manifest, the second to see that the claim stands
+                self.later = Keeper(tmp_path)
+                self.later.commit(batch("cam", [0]), p0=1)
+            return super().names(directory)
 
     Keeper(tmp_path)
-    files = Overtaken(tmp_path)
-    files.steps = 9
-    Keeper(tmp_path, files=files)
-    assert later, "the race was meant to happen"
-    assert Keeper(tmp_path).times("cam") == [0, 1, 2]
+    files = Overtaken(str(tmp_path))
+    with pytest.raises(StaleEpoch):
+        Keeper(tmp_path, files=files).commit(p0=9)
+    assert files.later is not None
+    assert files.later.times("cam") == [0]
+    assert Keeper(tmp_path).times("cam") == [0]
 
 
 def test_an_older_keeper_reads_on_until_rows_are_taken_away_and_then_knows_why(tmp_path: Path) -> None:
