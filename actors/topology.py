@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 

@@ -14,7 +14,7 @@ _BEFORE = f"{IM_START}system\nYou are a helpful assistant.{IM_END}\n{IM_START}us
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids before the video and after it; `rows` of the text ask (spec §8: the question to the end of its turn)."""
+    """Token ids before the video and after it; `rows` of the text ask (spec §8: the question to its turn's end)."""
 
     prefix_ids: tuple[int, ...]
     text_ids: tuple[int, ...]

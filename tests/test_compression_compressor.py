@@ -127,7 +127,7 @@ def test_loading_is_strict_and_ignores_the_tied_head(model: XComp) -> None:
     fresh = XComp(TINY)
     fresh.load(weights)
     assert torch.equal(fresh.decoder.norm.weight, model.decoder.norm.weight)
-    with pytest.raises(ValueError, match="missing model.norm.weight"):
+    with pytest.raises(ValueError, match=r"missing model\.norm\.weight"):
         fresh.load({name: tensor for name, tensor in weights.items() if name != "model.norm.weight"})
     with pytest.raises(ValueError, match="unknown extra"):
         fresh.load({**weights, "extra": torch.zeros(1)})
