@@ -101,7 +101,8 @@ def _check_keys(layer: DictConfig, origin: str) -> None:
     known = _known_keys(StandwatchConfig, "")
     for key, leaf in _keys(OmegaConf.to_container(layer, resolve=False), ""):
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            alike = [name for name, kind in known.items() if (kind is not None) == leaf]  # values for a value
+            near = difflib.get_close_matches(key, alike, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else "see `standwatch config` for all keys"
             raise ConfigError(f"{key}: no such key (in {origin}); {hint}")
         if known[key] is None and leaf:
