@@ -16,11 +16,11 @@ def ask_memory(memory: Path, feed: str, question: str, last_ms: int) -> Answer:
 
     Raises `BadInput` for a memory or feed that is not there, naming what is.
     """
-    config = load_resolved(memory / "config.yaml")
     reader = MemoryReader(str(memory))
     newest = {f.feed_id: f.last_ms for f in reader.stat().feeds if f.last_ms is not None}
     if feed not in newest:
         raise BadInput(f"--feed: {feed!r} is not in {memory}; it holds {', '.join(sorted(newest)) or 'no feed yet'}")
+    config = load_resolved(memory / "config.yaml")
     query = adhoc_query(question, feed)
     inference = Inference(config.model, config.reading)
     span = Window(newest[feed] + 1 - last_ms, newest[feed] + 1)

@@ -39,6 +39,8 @@ def add(
         raise BadInput("question: give either a question with --id, or --file QUERIES.yaml")
     if file is not None:
         queries = queries_from_file(file)
+    elif query_id is None:
+        raise BadInput("--id: is missing; name the query, for example --id person")
     else:
         mapping = {
             "query_id": query_id,
@@ -51,7 +53,7 @@ def add(
             "close_at": close_at,
             "severity": severity,
         }
-        queries = [query_from_mapping({k: v for k, v in mapping.items() if v is not None}, "query add")]
+        queries = [query_from_mapping(mapping, "query add")]
     store = QueryStore(memory / "queries")
     for query in queries:
         stored = store.add(query)

@@ -42,9 +42,9 @@ def run(
     overrides: Overrides = None,
 ) -> None:
     """Watch: ingest, compress, remember, and answer the standing queries. Ends with Ctrl-C."""
+    settings = load_config(config, file, overrides or ())
     from standwatch.actors.watching import stop_on_signals, watch  # imports Ray: only these commands need it
 
-    settings = load_config(config, file, overrides or ())
     summary = watch(settings, until_idle=until_idle, for_ms=None, quiet=as_json, stop=stop_on_signals())
     print(json.dumps(summary.as_json(), indent=2) if as_json else summary.as_text())
 
@@ -54,9 +54,11 @@ def demo(
     overrides: Overrides = None,
 ) -> None:
     """Watch the bundled camera footage, published as live feeds, with a few standing questions. Ctrl-C ends it."""
+    for_ms = None if for_ is None else parse_duration(for_, "--for")
+    load_config("demo", None, overrides or ())  # a mistake in it is told before Ray is imported
     from standwatch.actors.watching import run_demo
 
-    print(run_demo(None if for_ is None else parse_duration(for_, "--for"), overrides or ()).as_text())
+    print(run_demo(for_ms, overrides or ()).as_text())
 
 
 def publish(
@@ -88,9 +90,11 @@ def publish(
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     sink = open_sink(where.broker, where.topics)
+    screen = Console(stderr=True)
+    quiet = as_json or not screen.is_terminal
     try:
         with ProgressBar(
-            SpinnerColumn(), TextColumn("{task.description}"), console=Console(stderr=True), disable=as_json
+            SpinnerColumn(), TextColumn("{task.description}"), console=screen, transient=True, disable=quiet
         ) as bar:
             task = bar.add_task(f"{feed}: connecting")
 
