@@ -79,7 +79,8 @@ def publish(
             for chunk in cut(request.source, request.feed_id, done.last_ms, done.chunks, request.max_record_bytes):
                 if request.pace == "live" and not is_live(request.source) and _wait_until(chunk, stop):
                     return done
-                _deliver(encode_chunk(chunk, request.topic), sink, stop, done.chunks > 0)
+                if not _deliver(encode_chunk(chunk, request.topic), sink, stop, done.chunks > 0):
+                    return done
                 done = replace(
                     done,
                     chunks=chunk.seq + 1,
@@ -100,21 +101,25 @@ def publish(
     return done
 
 
-def _deliver(record: Outgoing, sink: Sink, stop: threading.Event, patient: bool) -> None:
-    """Send one chunk and wait until it is safe: at most one is ever at risk, and none is sent twice."""
+def _deliver(record: Outgoing, sink: Sink, stop: threading.Event, patient: bool) -> bool:
+    """Send one chunk and wait until it is safe: at most one is ever at risk, and none is sent twice.
+
+    When asked to stop, what is in hand is still tried once; False when it is not known to be safe then.
+    """
     backoff = Backoff(first_s=0.5, cap_s=15.0)
     accepted = False
-    while not stop.is_set():
+    while True:
         try:
             if not accepted:
                 sink.send(record)
                 accepted = True
             sink.flush()
-            return
+            return True
         except Unavailable:
             if not patient:
                 raise
-            stop.wait(backoff.next_s())
+            if stop.wait(backoff.next_s()):
+                return False
 
 
 def _wait_until(chunk: Chunk, stop: threading.Event) -> bool:

@@ -1,6 +1,7 @@
 """Decides how a file or a stream becomes chunks: copied where it can be, re-encoded where it must be."""
 
 import os
+import re
 import select
 import subprocess
 import threading
@@ -28,6 +29,10 @@ _NETWORK = {
     "http": "http,https,tcp,tls,crypto,hls,httpproxy",
     "https": "http,https,tcp,tls,crypto,hls,httpproxy",
 }
+# What ffmpeg says when a server went away; it then ends as if the stream had. A 404 is a hole or an end, not this.
+_BROKE_OFF = re.compile(
+    r"Connection to \S+ failed|Connection (reset|timed out)|HTTP error 5\d\d|Server returned 5|ends prematurely"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,8 @@ def cut(
     A chunk ends at the first key frame at or after `chunk_ms`. A file's first frame is at `start_ms` (None: now).
     A URL's chunks are timed by their arrival, none before `start_ms`: after a reconnect pass the end of the last
     chunk, and times never go backwards. Raises `BadInput` for a source that can never be cut, `Unavailable` when a
-    URL is away or silent for `stall_s`, or a camera's stream (rtsp) ends.
+    URL is away, silent for `stall_s` or breaks off, or a camera's stream (rtsp) ends. A URL that breaks off is opened
+    anew by calling again: a live stream goes on, a recording begins again.
     """
     check_feed_id(feed_id)
     _check_source(source)
@@ -211,13 +217,16 @@ class _Ffmpeg:
     def _judge(self, found: int) -> None:
         code = self._process.wait()
         self._listener.join()
-        said = excerpt(b"".join(self._said).decode("utf-8", "replace"))
+        everything = b"".join(self._said).decode("utf-8", "replace")
+        said = excerpt(everything)
         if "matches no streams" in said:
             raise BadInput("source: no video stream in it; give a file or URL that contains video")
         if code != 0 and ("Could not find tag" in said or "Could not write header" in said):
             raise _NotForMp4(f"source: {said}")
         if code != 0 or not found:
             raise self._failure(said or f"ffmpeg ended with code {code} and no video")
+        if self._live and _BROKE_OFF.search(everything):
+            raise Unavailable(f"source: the stream broke off: {said}")
         if self._endless:
             raise Unavailable(f"source: the stream ended{': ' + said if said else ''}")
 
