@@ -51,13 +51,13 @@ def lamp(tmp_path_factory: pytest.TempPathFactory) -> list[Chunk]:
 class World:
     """One spool and one memory, and the processes that come and go on them."""
 
-    def __init__(self, root: Path, sample_fps: float = 2.0) -> None:
+    def __init__(self, root: Path, sample_fps: float = 2.0, poll_records: int = 2) -> None:
         self.config = StandwatchConfig(
             broker=BrokerConfig(kind="spool", spool_dir=str(root / "spool")),
             topics=TopicsConfig(partitions=2),
             memory=MemoryConfig(path=str(root / "memory"), commit_ms=10),
             decode=DecodeConfig(sample_fps=sample_fps, thumbnail_side_px=32),
-            flow=FlowConfig(poll_records=2, poll_timeout_ms=20),
+            flow=FlowConfig(poll_records=poll_records, poll_timeout_ms=20),
             reading=ReadingConfig(evidence_frames=3, max_due_windows=1000),
         )
 
@@ -116,12 +116,6 @@ class World:
 
 def end_s(answer: Answer) -> float:
     return (answer.window.to_ms - START_MS) / 1000
-
-
-def judgement(answer: Answer) -> tuple[object, ...]:
-    """What an answer rests on and comes to; its words are left out where an alert may have asked for them."""
-    words = answer.text if answer.query_id == "report" else ""
-    return answer.window, answer.verdict, answer.probability, answer.evidence, words
 
 
 def test_footage_goes_through_and_memory_holds_exactly_the_sampled_frames(tmp_path: Path) -> None:
@@ -199,9 +193,9 @@ def test_after_a_death_at_any_port_every_frame_and_every_answer_is_there_once(
     expected = {answer.answer_id: answer for answer in undisturbed.answers()}
     assert len(expected) == len(undisturbed.answers()), "an undisturbed run repeats nothing"
     said = world.answers()
-    assert {answer.answer_id for answer in said} == expected.keys()
-    for answer in said:
-        assert judgement(answer) == judgement(expected[answer.answer_id])
+    assert {answer.answer_id: answer for answer in said} == expected
+    assert all(answer == expected[answer.answer_id] for answer in said), "a repeated answer says the same"
+    assert world.alerts() == undisturbed.alerts()
 
 
 def test_dying_again_and_again_still_comes_to_the_same_end(
@@ -274,6 +268,17 @@ def test_an_alert_opens_is_updated_and_closes_with_the_light(tmp_path: Path, lam
     assert opened.text == "Is the light on? 12 soft tokens"
     assert [frame.frame_ms for frame in opened.evidence] == [START_MS + at for at in (2000, 2500, 3000)]
     assert all(frame.thumbnail_sha256 for frame in opened.evidence)
+
+
+def test_windows_that_are_late_together_move_the_alert_in_the_order_of_time(tmp_path: Path, lamp: list[Chunk]) -> None:
+    world = World(tmp_path, poll_records=64)
+    watch_from_the_first_second(world, lamp)
+    world.run()
+    assert [(transition, at_s) for transition, _, _, at_s in world.alerts()] == [
+        ("opened", 4.0),
+        ("updated", 6.0),
+        ("closed", 8.0),
+    ]
 
 
 def test_alerts_are_the_same_when_every_second_dies_once(tmp_path: Path, lamp: list[Chunk]) -> None:
