@@ -82,6 +82,7 @@ def cut(
         again, origin = False, None
         with closing(_Ffmpeg(_command(source, limits, copying, done_ms), source, limits)) as process:
             try:
+                asked_ms = wall_ms() if live else 0
                 for piece in process.cuts():
                     first_ms = piece.first * 1000 / piece.track.timescale
                     origin = first_ms - done_ms if origin is None else origin
@@ -95,10 +96,14 @@ def cut(
                     length_ms = max(
                         1, round(first_ms - origin + piece.duration * 1000 / piece.track.timescale) - pts_ms
                     )
-                    at_ms = clock.start_ms(pts_ms, length_ms, wall_ms()) if live else begin_ms + pts_ms
+                    at_ms = begin_ms + pts_ms
+                    if live:
+                        arrival_ms = wall_ms()
+                        at_ms = clock.start_ms(pts_ms, length_ms, arrival_ms, arrival_ms - asked_ms)
                     at = SourceOffset(topic, -1, -1)
                     yield Chunk(feed_id, at, at_ms, length_ms, "video/mp4", piece.payload, seq, piece.fps)
                     seq += 1
+                    asked_ms = wall_ms() if live else 0
             except _NotForMp4:
                 again = copying
                 if not copying:

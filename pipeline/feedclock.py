@@ -14,10 +14,16 @@ class FeedClock:
         self._anchor_ms: int | None = None
         self._end_ms = not_before_ms
 
-    def start_ms(self, pts_ms: int, duration_ms: int, arrival_ms: int) -> int:
-        """Time of the first frame of a chunk at `pts_ms` of the feed's time, complete at `arrival_ms`."""
+    def start_ms(self, pts_ms: int, duration_ms: int, arrival_ms: int, waited_ms: int | None = None) -> int:
+        """Time of the first frame of a chunk at `pts_ms` of the feed's time, complete at `arrival_ms`.
+
+        `waited_ms`: how long the caller waited for it (None: as long as it took to film). A chunk that came in less
+        than half its length had been lying there while the caller was held up: that it is late says nothing.
+        """
         taken_ms = arrival_ms - duration_ms
-        if self._anchor_ms is None or abs(self._anchor_ms + pts_ms - taken_ms) > self._max_drift_ms:
+        late_ms = 0 if self._anchor_ms is None else taken_ms - (self._anchor_ms + pts_ms)
+        lay_there = waited_ms is not None and 2 * waited_ms < duration_ms
+        if self._anchor_ms is None or late_ms < -self._max_drift_ms or (late_ms > self._max_drift_ms and not lay_there):
             self._anchor_ms = max(taken_ms, self._end_ms) - pts_ms
         start_ms = max(self._anchor_ms + pts_ms, self._end_ms)
         self._end_ms = start_ms + duration_ms

@@ -98,6 +98,15 @@ def test_a_live_feeds_clock_is_anchored_again_after_a_drift_and_never_goes_backw
     assert FeedClock(not_before_ms=2_000_000).start_ms(0, 2_000, 1_000_000) == 2_000_000
 
 
+def test_chunks_that_lay_there_while_the_caller_was_held_up_keep_the_feeds_times() -> None:
+    clock = FeedClock()
+    assert clock.start_ms(90_000, 2_000, 1_002_000, 2_000) == 1_000_000
+    held_up = [clock.start_ms(pts_ms, 2_000, 1_010_000, 0) for pts_ms in (92_000, 94_000, 96_000)]
+    assert held_up == [1_002_000, 1_004_000, 1_006_000]
+    assert clock.start_ms(98_000, 2_000, 1_010_100, 100) == 1_008_000
+    assert clock.start_ms(100_000, 2_000, 1_020_000, 9_900) == 1_018_000  # waited for: the camera itself was late
+
+
 def test_a_chunk_of_a_recording_is_due_when_its_last_frame_would_have_been_taken() -> None:
     pace = Pace(first_start_ms=500, wall_ms=10_000)
     assert [pace.due_ms(500, 2_000), pace.due_ms(2_500, 1_000)] == [12_000, 13_000]
