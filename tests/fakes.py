@@ -128,18 +128,22 @@ class MortalSource:
 
 
 class MortalSink:
-    """A sink that meets its fate at `send` and `flush`, before and after the real one has done its work."""
+    """A sink that meets its fate around `send` and `flush`; what was not flushed dies with it."""
 
     def __init__(self, inner: Sink, fate: Fate) -> None:
         self._inner, self._fate = inner, fate
+        self._held: list[Outgoing] = []
 
     def send(self, record: Outgoing) -> None:
         self._fate.meet("send")
-        self._inner.send(record)
+        self._held.append(record)
         self._fate.meet("sent")
 
     def flush(self) -> None:
         self._fate.meet("flush")
+        while self._held:
+            self._inner.send(self._held.pop(0))
+            self._fate.meet("written")
         self._inner.flush()
         self._fate.meet("flushed")
 

@@ -177,7 +177,7 @@ def watch_from_the_first_second(world: World, lamp: Sequence[Chunk]) -> None:
     [
         *(("poll", 1), ("poll", 3), ("compress", 1), ("compress", 2), ("compress", 4), ("read", 1), ("read", 4)),
         *(("answer", 1), ("answer", 2), ("send", 1), ("send", 3), ("sent", 1), ("sent", 5)),
-        *(("flush", 1), ("flush", 3), ("flushed", 1), ("flushed", 2), ("flushed", 4)),
+        *(("flush", 1), ("flush", 3), ("written", 2), ("written", 5), ("flushed", 1), ("flushed", 2), ("flushed", 4)),
     ],
 )
 def test_after_a_death_at_any_port_every_frame_and_every_answer_is_there_once(
@@ -291,7 +291,7 @@ def test_alerts_are_the_same_when_every_second_dies_once(tmp_path: Path, lamp: l
         calm.run()
         troubled.publish([chunk])
         try:
-            troubled.run(Fate(("sent", "flushed", "send", "flush")[second % 4], 1))
+            troubled.run(Fate(("sent", "flushed", "written", "flush")[second % 4], 1))
         except Died:
             deaths += 1
         troubled.run()
