@@ -12,7 +12,7 @@ from rich.progress import Progress as ProgressBar
 from rich.progress import SpinnerColumn, TextColumn
 
 from standwatch.actors import publisher
-from standwatch.actors.topics import open_sink
+from standwatch.actors.topics import open_sink, open_source
 from standwatch.configs.load import load_config, to_yaml
 from standwatch.pipeline.clock import now_ms, parse_rfc3339, rfc3339
 from standwatch.pipeline.errors import BadInput
@@ -89,6 +89,7 @@ def publish(
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
+    _check_destination(where)
     sink = open_sink(where.broker, where.topics)
     screen = Console(stderr=True)
     quiet = as_json or not screen.is_terminal
@@ -109,3 +110,14 @@ def publish(
         print(json.dumps({"feed": feed, "chunks": done.chunks, "bytes": done.bytes, "until": rfc3339(done.last_ms)}))
     else:
         print(f"{feed}: {done.chunks} chunks, {done.bytes / 1e6:.1f} MB, until {rfc3339(done.last_ms)}")
+
+
+def _check_destination(where: publisher.Destination) -> None:
+    """Tell of a broker that is away or a topic that is missing at once, not after the first seconds of video."""
+    if where.broker.kind == "spool":
+        return  # it is created with the first chunk, so that a mistake in the source leaves nothing behind
+    source = open_source(where.broker, where.topics, where.topics.chunks)
+    try:
+        source.partitions()
+    finally:
+        source.close()

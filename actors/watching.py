@@ -21,6 +21,7 @@ from standwatch.configs.schema import StandwatchConfig
 from standwatch.pipeline.clock import now_ms, rfc3339
 from standwatch.pipeline.events import parse_alert, parse_answer
 from standwatch.pipeline.memory import MemoryReader
+from standwatch.pipeline.ports import Source
 from standwatch.pipeline.queries import queries_from_file
 from standwatch.pipeline.querystore import QueryStore
 
@@ -68,11 +69,10 @@ class _Listener:
         self._answers = self._open(config, config.topics.answers)
         self._alerts = self._open(config, config.topics.alerts)
 
-    def _open(self, config: StandwatchConfig, topic: str) -> Any:
+    def _open(self, config: StandwatchConfig, topic: str) -> Source:
         source = open_source(config.broker, config.topics, topic)
         source.assign({p: None for p in source.partitions()})
-        while source.poll(1000, 50):
-            pass  # what an earlier run said
+        source.assign(dict(source.end_offsets()))  # what an earlier run said is not this one's
         return source
 
     def look(self) -> None:

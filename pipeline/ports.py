@@ -34,6 +34,10 @@ class Source(Protocol):
         """Next records, in order within each partition; empty when none came in time. Raises `Unavailable`."""
         ...
 
+    def end_offsets(self) -> Mapping[int, int]:
+        """For each assigned partition the offset after its last record."""
+        ...
+
     def lag(self) -> Mapping[int, int]:
         """For each assigned partition how many records lie between the reading position and its end.
 

@@ -102,6 +102,7 @@ def test_memory_holds_exactly_the_sampled_frames_and_answers_come_out(tmp_path: 
 
     again = run_until_idle(place)
     assert again["frames"] == summary["frames"]
+    assert again["answers"] == 0, "what was answered is not answered again, nor counted as this run's"
     said = json.loads(standwatch("ask", "Who is it?", "--feed", "hall", "--last", "20s", "--json", *memory).stdout)
     assert said["feed_id"] == "hall"
     assert "'yard' is not in" in standwatch("ask", "Who?", "--feed", "yard", *memory, code=2).stderr
