@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from standwatch.actors.tables import print_table
 from standwatch.pipeline.clock import rfc3339
 from standwatch.pipeline.export import export_feed
 from standwatch.pipeline.memory import MemoryReader
+from standwatch.pipeline.rolling import FeedStat
 from standwatch.pipeline.verify import verify as verify_memory
 
 app = typer.Typer(no_args_is_help=True, help="Look into a rolling memory, running or at rest.")
@@ -28,21 +28,14 @@ def stat(memory: MemoryDir = DEFAULT_MEMORY, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(asdict(held), indent=2))
         return
-    table = Table()
-    for column in ("feed", "topic", "partition", "frames", "MB", "from", "to", "token space"):
-        table.add_column(column)
-    for feed in held.feeds:
-        table.add_row(
-            feed.feed_id,
-            feed.topic,
-            str(feed.partition),
-            str(feed.frames),
-            f"{feed.bytes / 1e6:.2f}",
-            "-" if feed.first_ms is None else rfc3339(feed.first_ms),
-            "-" if feed.last_ms is None else rfc3339(feed.last_ms),
-            feed.token_space,
-        )
-    Console().print(table)
+    columns = ("feed", "topic", "partition", "frames", "MB", "from", "to", "token space")
+    print_table(columns, [_row(feed) for feed in held.feeds])
+
+
+def _row(feed: FeedStat) -> tuple[str, ...]:
+    first, last = ("-" if at is None else rfc3339(at) for at in (feed.first_ms, feed.last_ms))
+    size = f"{feed.bytes / 1e6:.2f}"
+    return feed.feed_id, feed.topic, str(feed.partition), str(feed.frames), size, first, last, feed.token_space
 
 
 @app.command()

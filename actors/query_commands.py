@@ -6,16 +6,22 @@ from typing import Annotated
 
 import typer
 import yaml
-from rich.console import Console
-from rich.table import Table
 
 from standwatch.actors.memory_commands import DEFAULT_MEMORY, AsJson, MemoryDir
+from standwatch.actors.tables import print_table
 from standwatch.pipeline.clock import now_ms, rfc3339
 from standwatch.pipeline.errors import BadInput
 from standwatch.pipeline.evaluations import EvaluationLog
 from standwatch.pipeline.events import answer_body
-from standwatch.pipeline.queries import parse_duration, queries_from_file, query_from_mapping, to_mapping
+from standwatch.pipeline.queries import (
+    format_duration,
+    parse_duration,
+    queries_from_file,
+    query_from_mapping,
+    to_mapping,
+)
 from standwatch.pipeline.querystore import QueryStore
+from standwatch.pipeline.types import StandingQuery
 
 app = typer.Typer(no_args_is_help=True, help="Standing queries: asked once, answered again and again.")
 
@@ -67,15 +73,16 @@ def list_queries(memory: MemoryDir = DEFAULT_MEMORY, as_json: AsJson = False) ->
     if as_json:
         print(json.dumps([to_mapping(query) for query in queries], indent=2))
     else:
-        table = Table()
-        for column in ("id", "version", "question", "feeds", "kind", "every", "window"):
-            table.add_column(column)
-        for q in queries:
-            every, window = f"{q.every_ms / 1000:g} s", f"{q.window_ms / 1000:g} s"
-            table.add_row(q.query_id, str(q.version), q.question, " ".join(q.feeds), q.kind.value, every, window)
-        Console().print(table)
+        columns = ("id", "version", "question", "feeds", "kind", "every", "window")
+        print_table(columns, [_row(query) for query in queries])
     if problems:
         raise BadInput("; ".join(problems))
+
+
+def _row(query: StandingQuery) -> tuple[str, ...]:
+    every, window = format_duration(query.every_ms), format_duration(query.window_ms)
+    feeds = " ".join(query.feeds)
+    return query.query_id, str(query.version), query.question, feeds, query.kind.value, every, window
 
 
 @app.command()
