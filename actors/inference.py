@@ -18,6 +18,7 @@ from standwatch.pipeline.ports import Completion
 from standwatch.pipeline.types import (
     Clip,
     Evidence,
+    Float16Array,
     Float32Array,
     Int64Array,
     Reading,
@@ -51,25 +52,26 @@ class Inference:
         return "untrained"
 
     def compress(self, clips: Sequence[Clip]) -> list[TokenBatch]:
-        """Clips of any feeds to tokens, in their order."""
-        states = [self._states.get(clip.feed_id, self._compressor.start()) for clip in clips]
-        batches = []
-        for clip, (state, tokens) in zip(
-            clips, self._compressor.step_batch(states, [clip.frames for clip in clips]), strict=True
-        ):
-            self._states[clip.feed_id] = state
-            batches.append(
-                TokenBatch(
-                    feed_id=clip.feed_id,
-                    at=clip.at,
-                    frame_ms=clip.frame_ms,
-                    frame_offset=clip.frame_offset,
-                    tokens=tokens,
-                    thumbnails=clip.thumbnails,
-                    token_space=self._token_space,
-                )
+        """Clips of any feeds to tokens, in their order. Each feed's clips are in the order of time."""
+        found: dict[int, Float16Array] = {}
+        for places in rounds([clip.feed_id for clip in clips]):
+            feeds = [clips[place].feed_id for place in places]
+            states = [self._states.get(feed, self._compressor.start()) for feed in feeds]
+            steps = self._compressor.step_batch(states, [clips[place].frames for place in places])
+            for place, feed, (state, tokens) in zip(places, feeds, steps, strict=True):
+                self._states[feed], found[place] = state, tokens
+        return [
+            TokenBatch(
+                feed_id=clip.feed_id,
+                at=clip.at,
+                frame_ms=clip.frame_ms,
+                frame_offset=clip.frame_offset,
+                tokens=found[place],
+                thumbnails=clip.thumbnails,
+                token_space=self._token_space,
             )
-        return batches
+            for place, clip in enumerate(clips)
+        ]
 
     def read(self, window: WindowTokens, queries: Sequence[StandingQuery]) -> list[Reading]:
         """All questions in one pass over the window; a window without frames gives `unknown` to every one.
@@ -114,6 +116,19 @@ class Inference:
                 f"token_space: memory holds {space}, this model reads {self._token_space}; "
                 "use the model configuration that wrote the memory (config.yaml beside it)"
             )
+
+
+def rounds(feeds: Sequence[str]) -> list[list[int]]:
+    """Places of the clips that can be compressed together: a feed's next clip needs the state its last one left."""
+    found: list[list[int]] = []
+    seen: dict[str, int] = {}
+    for place, feed in enumerate(feeds):
+        turn = seen.get(feed, 0)
+        seen[feed] = turn + 1
+        if turn == len(found):
+            found.append([])
+        found[turn].append(place)
+    return found
 
 
 def _reading(

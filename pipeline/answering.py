@@ -91,14 +91,16 @@ class Answering:
         return [write_alert(a, origin, self._topics.alerts, now_ms) for a in self._alerts.set_queries(current)]
 
     def due(self, progress: Sequence[Progress]) -> list[Due]:
-        """What is to be answered now (see `QueryBook.due`). Each is handed out once, until it is settled or forgotten.
+        """What is to be answered now, in the order of time: alerts do not go back, so late windows must not overtake.
 
-        A query's first sight of a feed is written down at once, so that a crash does not move where it began.
+        Which windows those are when it is late, and which are skipped, `QueryBook.due` decides. Each is handed out
+        once, until it is settled or forgotten. A query's first sight of a feed is written down at once, so that a
+        crash does not move where it began.
         """
         dues = self._book.due(progress)
         if self._book.pairs - self._known_pairs:
             self._save()
-        return dues
+        return sorted(dues, key=lambda due: due.window.to_ms)
 
     def wanted(self, due: Due, reading: Reading) -> Int64Array:
         """Indices into `reading.frame_ms` of the frames whose evidence `conclude` needs, in the order of time."""

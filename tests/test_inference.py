@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from standwatch.actors.inference import Inference
+from standwatch.actors.inference import Inference, rounds
 from standwatch.configs.load import load_config
 from standwatch.pipeline.errors import BadInput
 from standwatch.pipeline.types import (
@@ -85,6 +85,11 @@ def test_clips_of_many_feeds_give_what_each_gives_alone(model: Inference) -> Non
         np.testing.assert_allclose(batch.tokens.astype(np.float32), single.tokens.astype(np.float32), atol=2e-3)
         assert batch.token_space == single.token_space != ""
     assert not np.allclose(together[0].tokens, together[2].tokens, atol=2e-3), "other pictures, other tokens"
+
+
+def test_a_feeds_clips_go_in_rounds_after_each_other_and_those_of_other_feeds_beside_them() -> None:
+    assert rounds(["a", "a", "b", "a", "b", "c"]) == [[0, 2, 5], [1, 4], [3]]
+    assert rounds([]) == []
 
 
 def test_no_clips_give_no_batches(model: Inference) -> None:
