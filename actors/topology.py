@@ -86,7 +86,8 @@ class Running:
         _start_ray(config)
         actor: Any = ray.remote  # handles made at run time have no useful static type
         gpus = 1 if config.model.device.startswith("cuda") else 0
-        options = {"num_cpus": 0, "max_restarts": -1}
+        # Task events are Ray's record of every call for its dashboard; it grows with each clip.
+        options = {"num_cpus": 0, "max_restarts": -1, "enable_task_events": False}
         self._workers = [
             actor(GpuWorker).options(**options, num_gpus=gpus).remote(config.model, config.reading) for _ in shards
         ]

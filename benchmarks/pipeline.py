@@ -1,11 +1,13 @@
 """Four feeds through everything on Ray against the bare compressor in a loop: same frames, same threads.
 
-Everything: spool, ffmpeg, sampling, thumbnails, Ray's object store, compression, durable memory. The bare loop gets
+The threads are as many as the machine has cores, so that decoding, Ray and the disk take their time from the very
+cores the model runs on. Everything: spool, ffmpeg, sampling, thumbnails, Ray's object store, compression, durable memory. The bare loop gets
 the very same clips, already decoded and in memory, and does nothing but compress them. Both use one process of the
-model with `THREADS` torch threads. The pipeline's time runs from the first durable frames to the last (starting Ray
+model. The pipeline's time runs from the first durable frames to the last (starting Ray
 and loading the model are not in it); the bare loop is timed before and after it, and the mean counts.
 """
 
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -20,7 +22,8 @@ from standwatch.pipeline.decode import ChunkDecoder
 from standwatch.pipeline.flow import IngestFlow
 from standwatch.pipeline.types import Clip, Rewind
 
-FEEDS, THREADS, TARGET = 4, 1, 0.85
+FEEDS, TARGET = 4, 0.85
+THREADS = os.cpu_count() or 1
 
 
 def main() -> int:
@@ -35,7 +38,7 @@ def main() -> int:
         publish_feeds(config, FEEDS)
         clips = decoded(config)
         frames = sum(len(clip.frame_ms) for clip in clips)
-        print(f"{FEEDS} feeds, {frames} sampled frames, {THREADS} model thread(s)")
+        print(f"{FEEDS} feeds, {frames} sampled frames, {THREADS} model threads")
         model = Inference(config.model, config.reading)
         before = bare(model, clips, config.flow.batch_clips)
         piped = pipeline(config, frames)
