@@ -1,9 +1,9 @@
 """Four feeds through everything on Ray against the bare compressor in a loop: same frames, same threads.
 
 The threads are as many as the machine has cores, so that decoding, Ray and the disk take their time from the very
-cores the model runs on. Everything: spool, ffmpeg, sampling, thumbnails, Ray's object store, compression, durable memory. The bare loop gets
-the very same clips, already decoded and in memory, and does nothing but compress them. Both use one process of the
-model. The pipeline's time runs from the first durable frames to the last (starting Ray
+cores the model runs on. Everything: spool, ffmpeg, sampling, thumbnails, Ray's object store, compression, durable
+memory. The bare loop gets the very same clips, already decoded and in memory, and does nothing but compress them.
+Both use one process of the model. The pipeline's time runs from the first durable frames to the last (starting Ray
 and loading the model are not in it); the bare loop is timed before and after it, and the mean counts.
 """
 
