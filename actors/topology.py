@@ -181,9 +181,13 @@ class Running:
             ray.kill(actor)
 
     def _ready(self) -> None:
-        """Wait until every actor's constructor has returned; a failing one raises its own error."""
+        """Wait until every actor's constructor has returned. Raises `GaveUp` with the error of one that failed."""
         for actor in (*self._workers, *self._keepers, *self._ingestors, self._answerer):
-            ray.get(actor.pid.remote(), timeout=max(self._timeout, 120.0))
+            try:
+                ray.get(actor.pid.remote(), timeout=max(self._timeout, 120.0))
+            except RayActorError as error:
+                # Ray hands on the constructor's error as the text of a traceback, the error itself in its last line.
+                raise GaveUp(f"the system could not start: {str(error).strip().splitlines()[-1]}") from None
 
 
 def start(config: StandwatchConfig) -> Running:

@@ -182,6 +182,17 @@ def test_queries_added_while_it_runs_are_answered_and_ctrl_c_ends_it_in_order(tm
     assert {answer.query_id for answer in answers} == {"late"}
 
 
+def test_a_damaged_memory_is_refused_in_one_line_that_names_the_file(tmp_path: Path) -> None:
+    place = spool_place(tmp_path, "topics.partitions=1")
+    publish(place, BOTTLES, "belt")
+    manifest = place.memory / "video.chunks.v1" / "p-00000" / "manifest-00000000000000000001.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{")
+    done = standwatch("run", "--until-idle", "--json", *place.settings, code=1)
+    assert manifest.name in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_second_run_on_the_same_memory_ends_the_first_one_clearly(tmp_path: Path) -> None:
     place = spool_place(tmp_path, f"decode.sample_fps={FPS}", "topics.partitions=2")
     publish(place, BOTTLES, "belt")
