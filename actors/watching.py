@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -19,13 +20,16 @@ from standwatch.actors.topology import SystemStatus, start
 from standwatch.configs.load import load_config
 from standwatch.configs.schema import StandwatchConfig
 from standwatch.pipeline.clock import now_ms, rfc3339
+from standwatch.pipeline.errors import BadInput, Unavailable
 from standwatch.pipeline.events import parse_alert, parse_answer
 from standwatch.pipeline.memory import MemoryReader
 from standwatch.pipeline.ports import Source
 from standwatch.pipeline.queries import queries_from_file
 from standwatch.pipeline.querystore import QueryStore
+from standwatch.pipeline.types import Record
 
 _LINE_S = 5.0
+_LAST_S = 5.0
 _FOOTAGE = {"bottles": "bottle-detection.mp4", "people": "one-by-one-person-detection.mp4"}
 
 
@@ -66,6 +70,7 @@ class _Listener:
 
     def __init__(self, config: StandwatchConfig) -> None:
         self.recent = Recent()
+        self._answers_topic = config.topics.answers
         self._answers = self._open(config, config.topics.answers)
         self._alerts = self._open(config, config.topics.alerts)
 
@@ -76,14 +81,27 @@ class _Listener:
         return source
 
     def look(self) -> None:
-        for record in self._answers.poll(1000, 1):
-            self.recent.add_answer(parse_answer(record))
-        for record in self._alerts.poll(1000, 1):
-            self.recent.add_alert(parse_alert(record))
+        """Take what has come. A broker that is away, or another's record on the topic, is no reason to stop a run."""
+        for source in (self._answers, self._alerts):
+            with suppress(Unavailable):
+                for record in source.poll(1000, 1):
+                    self._add(record)
 
     def close(self) -> None:
+        """Take the last of it and let go."""
+        deadline = time.monotonic() + _LAST_S
+        with suppress(Unavailable):
+            while any((*self._answers.lag().values(), *self._alerts.lag().values())) and time.monotonic() < deadline:
+                self.look()
         self._answers.close()
         self._alerts.close()
+
+    def _add(self, record: Record) -> None:
+        with suppress(BadInput):
+            if record.at.topic == self._answers_topic:
+                self.recent.add_answer(parse_answer(record))
+            else:
+                self.recent.add_alert(parse_alert(record))
 
 
 class _Screen:
@@ -128,7 +146,6 @@ def watch(
             return not stop.is_set() and (end is None or time.monotonic() < end)
 
         running.run(until_idle, tick)
-    listener.look()
     listener.close()
     broker = config.broker
     return Summary(
