@@ -15,6 +15,7 @@ from rich.live import Live
 
 from standwatch.actors import publisher
 from standwatch.actors.console import Recent, render
+from standwatch.actors.inference import WEIGHTS
 from standwatch.actors.topics import open_sink, open_source
 from standwatch.actors.topology import SystemStatus, start
 from standwatch.configs.load import load_config
@@ -109,7 +110,6 @@ class _Screen:
 
     def __init__(self, config: StandwatchConfig, live: Live, console: Console, quiet: bool) -> None:
         self._memory = Path(config.memory.path)
-        self._weights = weights_of(config)
         self._live, self._console, self._quiet = live, console, quiet
         self._next_line = 0.0
 
@@ -118,7 +118,7 @@ class _Screen:
             return
         if self._console.is_terminal:
             queries, _ = QueryStore(self._memory / "queries").load()
-            self._live.update(render(status, queries, recent, _size(self._memory), self._weights), refresh=True)
+            self._live.update(render(status, queries, recent, _size(self._memory), WEIGHTS), refresh=True)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LINE_S
             frames = " ".join(f"{feed.feed_id}={feed.frames}" for feed in status.feeds) or "none yet"
@@ -154,7 +154,7 @@ def watch(
         answers=listener.recent.answers,
         alerts=listener.recent.alerts,
         rewinds=sum(part.rewinds for part in last.ingest),
-        weights=weights_of(config),
+        weights=WEIGHTS,
         memory=config.memory.path,
         topics=f"spool:{broker.spool_dir}" if broker.kind == "spool" else f"kafka://{broker.bootstrap_servers}",
     )
@@ -186,10 +186,6 @@ def stop_on_signals() -> threading.Event:
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: stop.set())
     return stop
-
-
-def weights_of(config: StandwatchConfig) -> str:
-    return config.model.checkpoint or "untrained"
 
 
 def _film(config: StandwatchConfig, feed: str, name: str, stop: threading.Event) -> None:

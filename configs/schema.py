@@ -170,9 +170,9 @@ class LanguageConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The XComp model: shapes, schedule, precision, and where its weights come from.
+    """The XComp model: shapes, schedule and precision.
 
-    `checkpoint` empty means weights drawn from `seed`: everything is computed for real and means nothing.
+    Its weights are drawn from `seed`: everything is computed for real and means nothing yet.
     """
 
     vision: VisionConfig = field(default_factory=VisionConfig)
@@ -183,7 +183,6 @@ class ModelConfig:
     device: str = "cpu"
     threads: int = 1
     seed: int = 0
-    checkpoint: str = ""
 
     def __post_init__(self) -> None:
         _check(self.tokens_per_frame >= 1, "tokens_per_frame", "must be at least 1")
@@ -195,11 +194,6 @@ class ModelConfig:
         )
         _check(bool(self.device), "device", "must not be empty; write 'cpu' or 'cuda'")
         _check(1 <= self.threads <= 256, "threads", "must be within 1..256")
-        _check(
-            self.checkpoint == "",
-            "checkpoint",
-            "loading trained checkpoints is not available in this version; leave it empty",
-        )
 
 
 @dataclass(frozen=True)
