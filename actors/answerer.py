@@ -11,9 +11,9 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from standwatch.actors.inference import Inference
 from standwatch.actors.topics import open_sink
-from standwatch.configs.schema import BrokerConfig, ModelConfig, ReadingConfig, TopicsConfig
+from standwatch.actors.worker_model import WorkerModel
+from standwatch.configs.schema import BrokerConfig, ReadingConfig, TopicsConfig
 from standwatch.pipeline.answering import Answering
 from standwatch.pipeline.backoff import Backoff
 from standwatch.pipeline.clock import now_ms
@@ -31,7 +31,6 @@ class AnswererSettings:
 
     broker: BrokerConfig
     topics: TopicsConfig
-    model: ModelConfig
     reading: ReadingConfig
     memory_path: str
 
@@ -44,6 +43,7 @@ class AnswerStatus:
     queries: int
     readings: int
     events: int
+    weights: str  # of the model that answers; empty until it is there
     problems: tuple[str, ...]
 
 
@@ -56,9 +56,8 @@ class Answerer:
         self._workers: Sequence[Any] = ()
         memory = Path(settings.memory_path)
         self._store = QueryStore(memory / "queries")
-        self._answering = Answering(
-            settings.reading, settings.topics, memory / "answering", Inference(settings.model, settings.reading)
-        )
+        self._model = WorkerModel()
+        self._answering = Answering(settings.reading, settings.topics, memory / "answering", self._model)
         self._stopping = threading.Event()
         self._state = "starting"
         self._queries, self._readings, self._events = 0, 0, 0
@@ -72,7 +71,9 @@ class Answerer:
         self._stopping.set()
 
     def status(self) -> AnswerStatus:
-        return AnswerStatus(self._state, self._queries, self._readings, self._events, self._problems)
+        return AnswerStatus(
+            self._state, self._queries, self._readings, self._events, self._model.weights, self._problems
+        )
 
     def run(self, keepers: Sequence[Any], workers: Sequence[Any], until_idle: bool) -> None:
         """Answer what is due on these shards until `stop`, or until nothing is due any more.
@@ -96,6 +97,7 @@ class Answerer:
         """Rounds of answering over one connection to the broker."""
         sink = open_sink(self._settings.broker, self._settings.topics)
         try:
+            self._model.connect(self._workers)
             self._load_queries(sink)  # again after a loss: what it closed may not have been sent
             while not self._stopping.is_set():
                 if self._store.changed():

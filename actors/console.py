@@ -38,9 +38,7 @@ class Recent:
         )
 
 
-def render(
-    status: SystemStatus, queries: Sequence[StandingQuery], recent: Recent, memory_bytes: int, weights: str
-) -> Group:
+def render(status: SystemStatus, queries: Sequence[StandingQuery], recent: Recent, memory_bytes: int) -> Group:
     """The whole screen: feeds, shards, queries, and what came out last."""
     feeds = Table(title="Feeds", title_justify="left", expand=True)
     for column in ("feed", "partition", "frames in memory", "newest frame", "behind now"):
@@ -71,6 +69,7 @@ def render(
         asked.add_row(query.query_id, query.question, " ".join(query.feeds), f"{query.every_ms / 1000:g} s")
     said = "\n".join(recent.lines) or "[dim]nothing yet[/]"
     foot = f"memory {memory_bytes / 1e6:.1f} MB   answers {recent.answers}   alerts {recent.alerts}"
+    weights = status.answers.weights if status.answers else ""
     note = f"weights: {weights}" + (" - computed for real, meaning nothing yet" if weights == "untrained" else "")
     return Group(feeds, shards, asked, Text.from_markup(said), Text(foot), Text(note, style="yellow"))
 

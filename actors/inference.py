@@ -29,8 +29,6 @@ from standwatch.pipeline.types import (
     WindowTokens,
 )
 
-WEIGHTS = "untrained"  # drawn from a seed; every output says so
-
 
 class Inference:
     """One model in this process, behind the ports Compressor, QuestionReader and LanguageModel."""
@@ -51,7 +49,7 @@ class Inference:
 
     @property
     def weights(self) -> str:
-        return WEIGHTS
+        return "untrained"
 
     def compress(self, clips: Sequence[Clip]) -> list[TokenBatch]:
         """Clips of any feeds to tokens, in their order. Each feed's clips are in the order of time."""

@@ -111,7 +111,7 @@ class Running:
         self._answerer = (
             actor(Answerer)
             .options(**options, max_concurrency=3)
-            .remote(AnswererSettings(config.broker, config.topics, config.model, config.reading, config.memory.path))
+            .remote(AnswererSettings(config.broker, config.topics, config.reading, config.memory.path))
         )
         self._ready()
 

@@ -15,7 +15,6 @@ from rich.live import Live
 
 from standwatch.actors import publisher
 from standwatch.actors.console import Recent, render
-from standwatch.actors.inference import WEIGHTS
 from standwatch.actors.topics import open_sink, open_source
 from standwatch.actors.topology import SystemStatus, start
 from standwatch.configs.load import load_config
@@ -118,7 +117,7 @@ class _Screen:
             return
         if self._console.is_terminal:
             queries, _ = QueryStore(self._memory / "queries").load()
-            self._live.update(render(status, queries, recent, _size(self._memory), WEIGHTS), refresh=True)
+            self._live.update(render(status, queries, recent, _size(self._memory)), refresh=True)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LINE_S
             frames = " ".join(f"{feed.feed_id}={feed.frames}" for feed in status.feeds) or "none yet"
@@ -154,7 +153,7 @@ def watch(
         answers=listener.recent.answers,
         alerts=listener.recent.alerts,
         rewinds=sum(part.rewinds for part in last.ingest),
-        weights=WEIGHTS,
+        weights=last.answers.weights if last.answers else "",
         memory=config.memory.path,
         topics=f"spool:{broker.spool_dir}" if broker.kind == "spool" else f"kafka://{broker.bootstrap_servers}",
     )
