@@ -4,12 +4,13 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
 from standwatch.actors.answerer import Answerer, AnswererSettings, AnswerStatus
 from standwatch.actors.gpu_worker import GpuWorker
@@ -58,6 +59,8 @@ class _Runner:
         try:
             ray.get(self._call)
             return True
+        except ActorDiedError as error:
+            raise GaveUp(f"{self._name} cannot be started again: {_last_line(error)}") from None
         except RayActorError:
             self._again(until_idle)  # the process is gone and Ray starts it anew
         except RayTaskError as error:
@@ -155,7 +158,10 @@ class Running:
             time.sleep(0.05)
 
     def status(self) -> SystemStatus:
-        """What every part says of itself, within a second; silent ones are left out."""
+        """What every part says of itself, within a second; silent ones are left out.
+
+        Raises `GaveUp` when a part is gone for good.
+        """
         calls = [a.status.remote() for a in self._ingestors]
         progress = [k.progress.remote() for k in self._keepers]
         answers = self._answerer.status.remote()
@@ -168,12 +174,12 @@ class Running:
 
     def stop(self) -> None:
         """Let every part finish what it holds, then end it. Ray is stopped when this run started it."""
-        for actor in (*self._ingestors, self._answerer):
-            _gather([actor.stop.remote()])
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline and any(s.in_flight_clips for s in self.status().ingest):
-            time.sleep(0.1)
-        _gather([keeper.close.remote() for keeper in self._keepers], timeout=10)
+        with suppress(GaveUp):  # what is gone for good was told of before, or has nothing left to finish
+            _gather([actor.stop.remote() for actor in (*self._ingestors, self._answerer)])
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline and any(s.in_flight_clips for s in self.status().ingest):
+                time.sleep(0.1)
+            _gather([keeper.close.remote() for keeper in self._keepers], timeout=10)
         if not self._config.cluster.address:
             ray.shutdown()
             return
@@ -186,8 +192,7 @@ class Running:
             try:
                 ray.get(actor.pid.remote(), timeout=max(self._timeout, 120.0))
             except RayActorError as error:
-                # Ray hands on the constructor's error as the text of a traceback, the error itself in its last line.
-                raise GaveUp(f"the system could not start: {str(error).strip().splitlines()[-1]}") from None
+                raise GaveUp(f"the system could not start: {_last_line(error)}") from None
 
 
 def start(config: StandwatchConfig) -> Running:
@@ -228,12 +233,19 @@ def _start_ray(config: StandwatchConfig) -> None:
 
 
 def _gather(calls: list[Any], timeout: float = 1.0) -> Mapping[Any, Any]:
-    """Results of those calls that answered in time and without error."""
+    """Results of those calls that answered in time and without error. Raises `GaveUp` for an actor gone for good."""
     ready, _ = ray.wait(calls, num_returns=len(calls), timeout=timeout)
     results: dict[Any, Any] = {}
     for call in ready:
         try:
             results[call] = ray.get(call)
+        except ActorDiedError as error:
+            raise GaveUp(f"a part of the system cannot be started again: {_last_line(error)}") from None
         except RayError:
             continue
     return results
+
+
+def _last_line(error: RayActorError) -> str:
+    """What ended an actor: Ray hands on its constructor's error as the text of a traceback, itself in the last line."""
+    return str(error).strip().splitlines()[-1]

@@ -25,6 +25,7 @@ from tests.system import (
     START,
     START_MS,
     Place,
+    actor_processes,
     frames_in_memory,
     log_of,
     publish,
@@ -204,3 +205,15 @@ def test_a_second_run_on_the_same_memory_ends_the_first_one_clearly(tmp_path: Pa
     assert "claimed" in log_of(place)
     verify_clean(place)
     assert len(frames_in_memory(place.memory)["belt"]) == len(sampled_times(BOTTLES, FPS))
+
+
+def test_a_part_that_cannot_start_again_ends_the_run_with_its_reason(tmp_path: Path) -> None:
+    place = spool_place(tmp_path, "topics.partitions=1")
+    publish(place, BOTTLES, "belt")
+    with running(place) as process:
+        wait_for_frames(place, 8)
+        (place.memory / "answering" / "answering.json").write_text("{")
+        for victim in actor_processes(process.pid, "Answerer"):
+            victim.kill()
+        assert process.wait(60) == 1
+    assert "answering.json" in log_of(place)
