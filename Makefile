@@ -33,7 +33,7 @@ bench: .venv/installed
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 
-# A venv that was moved or half made is made anew.
+# Made anew whenever pyproject.toml changes.
 .venv/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	    { echo "Standwatch needs Python 3.10 or newer; this is $$($(PYTHON) --version). Use: make PYTHON=python3.12 ..."; exit 1; }

@@ -9,20 +9,22 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayTaskError
 
+from standwatch.actors.peers import LOST, first_line
 from standwatch.actors.topics import open_sink
 from standwatch.actors.worker_model import WorkerModel
 from standwatch.configs.schema import BrokerConfig, ReadingConfig, TopicsConfig
 from standwatch.pipeline.answering import Answering
 from standwatch.pipeline.backoff import Backoff
 from standwatch.pipeline.clock import now_ms
-from standwatch.pipeline.errors import BadInput, Unavailable
+from standwatch.pipeline.errors import BadInput
 from standwatch.pipeline.ports import Sink
 from standwatch.pipeline.querystore import QueryStore
-from standwatch.pipeline.types import Due, Outgoing, Progress, Reading, Verdict
+from standwatch.pipeline.types import Due, Evidence, Outgoing, Progress, Reading, Verdict
 
 _BATCH_WINDOWS = 8
+_KEPT_PROBLEMS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class AnswererSettings:
     topics: TopicsConfig
     reading: ReadingConfig
     memory_path: str
+    timeout_s: float  # for one call of a shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,7 @@ class AnswerStatus:
     """What an Answerer has done since it started, and what it is doing."""
 
     state: str
-    queries: int
     readings: int
-    events: int
     weights: str  # of the model that answers; empty until it is there
     problems: tuple[str, ...]
 
@@ -56,11 +57,13 @@ class Answerer:
         self._workers: Sequence[Any] = ()
         memory = Path(settings.memory_path)
         self._store = QueryStore(memory / "queries")
-        self._model = WorkerModel()
+        self._model = WorkerModel(settings.timeout_s)
         self._answering = Answering(settings.reading, settings.topics, memory / "answering", self._model)
         self._stopping = threading.Event()
+        self._finishing = threading.Event()
+        self._alone = threading.Lock()
         self._state = "starting"
-        self._queries, self._readings, self._events = 0, 0, 0
+        self._readings = 0
         self._problems: tuple[str, ...] = ()
 
     def pid(self) -> int:
@@ -70,30 +73,35 @@ class Answerer:
         """Ask `run` to return after what it is doing now."""
         self._stopping.set()
 
+    def finish(self) -> None:
+        """Ask `run` to return when nothing is due any more."""
+        self._finishing.set()
+
     def status(self) -> AnswerStatus:
-        return AnswerStatus(
-            self._state, self._queries, self._readings, self._events, self._model.weights, self._problems
-        )
+        return AnswerStatus(self._state, self._readings, self._model.weights, self._problems)
 
     def run(self, keepers: Sequence[Any], workers: Sequence[Any], until_idle: bool) -> None:
-        """Answer what is due on these shards until `stop`, or until nothing is due any more.
+        """Answer what is due on these shards until `stop`, or after `finish` (or `until_idle`) until nothing is due.
 
         A lost shard or broker leads to asking again after a growing pause: nothing was settled, so nothing is lost.
+        A call beside one that still runs waits for it.
         """
-        self._keepers, self._workers = keepers, workers
-        self._stopping.clear()
-        backoff = Backoff(first_s=0.2, cap_s=5.0)
-        while not self._stopping.is_set():
-            try:
-                self._serve(until_idle, backoff)
-                break
-            except (RayActorError, Unavailable) as error:
-                self._state = f"recovering: {error}"
-                self._answering.forget_outstanding()
-                self._stopping.wait(backoff.next_s())
-        self._state = "idle" if until_idle else "stopped"
+        with self._alone:
+            self._keepers, self._workers = keepers, workers
+            if until_idle:
+                self._finishing.set()
+            backoff = Backoff(first_s=0.2, cap_s=5.0)
+            while not self._stopping.is_set():
+                self._answering.forget_outstanding()  # whatever ended the last attempt half-way
+                try:
+                    self._serve(backoff)
+                    break
+                except LOST as error:
+                    self._state = f"recovering: {first_line(error)}"
+                    self._stopping.wait(backoff.next_s())
+            self._state = "stopped" if self._stopping.is_set() else "idle"
 
-    def _serve(self, until_idle: bool, backoff: Backoff) -> None:
+    def _serve(self, backoff: Backoff) -> None:
         """Rounds of answering over one connection to the broker."""
         sink = open_sink(self._settings.broker, self._settings.topics)
         try:
@@ -102,10 +110,11 @@ class Answerer:
             while not self._stopping.is_set():
                 if self._store.changed():
                     self._load_queries(sink)
+                finishing = self._finishing.is_set()  # before looking: what comes after `finish` was called counts
                 answered = self._answer_due(sink)
                 self._state = "running"
                 backoff.reset()
-                if until_idle and not answered:
+                if finishing and not answered:
                     return
                 if not answered:
                     self._stopping.wait(self._settings.reading.poll_ms / 1000)
@@ -115,7 +124,6 @@ class Answerer:
     def _load_queries(self, sink: Sink) -> None:
         queries, problems = self._store.load()
         self._problems = tuple(problems)
-        self._queries = len(queries)
         self._send(sink, self._answering.refresh_queries(queries, now_ms()))
         sink.flush()
 
@@ -123,7 +131,8 @@ class Answerer:
         """One round: what is due now, in batches; True when there was something."""
         homes: dict[str, int] = {}
         progress: list[Progress] = []
-        for shard, part in enumerate(ray.get([keeper.progress.remote() for keeper in self._keepers])):
+        calls = [keeper.progress.remote() for keeper in self._keepers]
+        for shard, part in enumerate(ray.get(calls, timeout=self._settings.timeout_s)):
             progress.extend(part)
             homes.update((p.feed_id, shard) for p in part)
         dues = self._answering.due(progress)
@@ -138,16 +147,26 @@ class Answerer:
     def _conclude(self, dues: Sequence[Due], homes: dict[str, int], sink: Sink) -> None:
         readings = self._read(dues, homes)
         for due, reading in zip(dues, readings, strict=True):
-            wanted = self._answering.wanted(due, reading)
-            keeper = self._keepers[homes[due.feed_id]]
-            evidence = ray.get(
-                keeper.evidence.remote(due.feed_id, due.window, reading.frame_ms[wanted], reading.relevance[wanted])
-            )
+            try:
+                evidence = self._evidence(due, reading, homes)
+            except BadInput as error:  # as when retention took the frames since they were read
+                self._note(error)
+                reading = _unread(due)
+                evidence = self._evidence(due, reading, homes)
             self._send(sink, self._answering.conclude(due, reading, evidence, now_ms()))
             self._readings += 1
         # Settled only once the events are safe: a crash before this repeats them with the same ids.
         sink.flush()
         self._answering.settle(dues)
+
+    def _evidence(self, due: Due, reading: Reading, homes: dict[str, int]) -> Evidence:
+        wanted = self._answering.wanted(due, reading)
+        times, scores = reading.frame_ms[wanted], reading.relevance[wanted]
+        keeper = self._keepers[homes[due.feed_id]]
+        evidence: Evidence = ray.get(
+            keeper.evidence.remote(due.feed_id, due.window, times, scores), timeout=self._settings.timeout_s
+        )
+        return evidence
 
     def _read(self, dues: Sequence[Due], homes: dict[str, int]) -> list[Reading]:
         """Queries of one feed and window share one call; calls of different shards run side by side."""
@@ -162,16 +181,20 @@ class Answerer:
         readings: dict[int, Reading] = {}
         for indices, call in zip(groups.values(), calls, strict=True):
             try:
-                readings.update(zip(indices, ray.get(call), strict=True))
+                readings.update(zip(indices, ray.get(call, timeout=self._settings.timeout_s), strict=True))
             except BadInput as error:  # as when another model wrote the window; the other windows go on
-                self._problems = (*self._problems[-4:], _cause(error))
+                self._note(error)
                 readings.update((i, _unread(dues[i])) for i in indices)
         return [readings[i] for i in range(len(dues))]
+
+    def _note(self, error: BadInput) -> None:
+        """Keep what went wrong for `status`, without the traceback of the process it happened in."""
+        text = str(error.cause if isinstance(error, RayTaskError) else error)
+        self._problems = tuple(dict.fromkeys((*self._problems, text)))[-_KEPT_PROBLEMS:]
 
     def _send(self, sink: Sink, events: Iterable[Outgoing]) -> None:
         for event in events:
             sink.send(event)
-            self._events += 1
 
 
 def _unread(due: Due) -> Reading:
@@ -186,8 +209,3 @@ def _unread(due: Due) -> Reading:
         probability=0.5,
         duration_ms=0.0,
     )
-
-
-def _cause(error: BadInput) -> str:
-    """The message of an error that came through Ray, without the traceback of the other process."""
-    return str(error.cause if isinstance(error, RayTaskError) else error)

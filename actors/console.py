@@ -49,7 +49,7 @@ def render(status: SystemStatus, queries: Sequence[StandingQuery], recent: Recen
             feed.feed_id, str(feed.at.partition), str(feed.frames), _clock(feed.watermark_ms), f"{behind:.1f} s"
         )
     shards = Table(title="Shards", title_justify="left", expand=True)
-    for column in ("shard", "state", "records", "lag", "frames", "in flight", "dead letters", "rewinds"):
+    for column in ("shard", "state", "records", "lag", "frames", "in flight", "late frames", "dead letters", "rewinds"):
         shards.add_column(column, justify="left" if column == "state" else "right")
     for part in status.ingest:
         shards.add_row(
@@ -59,6 +59,7 @@ def render(status: SystemStatus, queries: Sequence[StandingQuery], recent: Recen
             str(part.lag_records),
             str(part.frames),
             str(part.in_flight_clips),
+            str(part.frames_dropped.get("late", 0)),
             str(part.dead_letters),
             str(part.rewinds),
         )
@@ -68,8 +69,12 @@ def render(status: SystemStatus, queries: Sequence[StandingQuery], recent: Recen
     for query in queries:
         asked.add_row(query.query_id, query.question, " ".join(query.feeds), f"{query.every_ms / 1000:g} s")
     said = "\n".join(recent.lines) or "[dim]nothing yet[/]"
-    foot = f"memory {memory_bytes / 1e6:.1f} MB   answers {recent.answers}   alerts {recent.alerts}"
-    weights = status.answers.weights if status.answers else ""
+    answerer = status.answers
+    problems = answerer.problems if answerer else ()
+    said += "".join(f"\n[yellow]{escape(problem)}[/]" for problem in problems)
+    reading = f"answerer {answerer.state}, {answerer.readings} readings" if answerer else "answerer restarting"
+    foot = f"{reading}   memory {memory_bytes / 1e6:.1f} MB   answers {recent.answers}   alerts {recent.alerts}"
+    weights = answerer.weights if answerer else ""
     note = f"weights: {weights}" + (" - computed for real, meaning nothing yet" if weights == "untrained" else "")
     return Group(feeds, shards, asked, Text.from_markup(said), Text(foot), Text(note, style="yellow"))
 

@@ -14,6 +14,7 @@ from standwatch.compression.xcomp import build
 from standwatch.configs.schema import ModelConfig, ReadingConfig
 from standwatch.pipeline.answering import verdict
 from standwatch.pipeline.errors import BadInput
+from standwatch.pipeline.lookback import thin
 from standwatch.pipeline.ports import Completion
 from standwatch.pipeline.types import (
     Clip,
@@ -36,6 +37,7 @@ class Inference:
     def __init__(self, config: ModelConfig, reading: ReadingConfig) -> None:
         torch.set_num_threads(config.threads)
         self._reading = reading
+        self._frames_per_clip = config.vision.frames_per_clip
         model = build(config)
         self._compressor = Compressor(model)
         self._states: dict[str, CompressorState] = {}
@@ -76,12 +78,14 @@ class Inference:
     def read(self, window: WindowTokens, queries: Sequence[StandingQuery]) -> list[Reading]:
         """All questions in one pass over the window; a window without frames gives `unknown` to every one.
 
+        A window of more than `reading.max_frames` frames is read as evenly spread clips of it.
         Raises `BadInput` when the window's tokens were made by another model.
         """
         if not len(window.frame_ms):
             nothing = np.empty(0, np.float32)
             return [_reading(q, window, nothing, Verdict.UNKNOWN, 0.5, 0.0) for q in queries]
         self._check_space(window.token_space)
+        window = thin(window, self._reading.max_frames, self._frames_per_clip)
         began = time.perf_counter()
         found = self._reader.read(window.tokens, [q.question for q in queries], _seconds(window.window))
         each_ms = (time.perf_counter() - began) * 1000 / len(queries)

@@ -9,20 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import ObjectLostError, RayActorError
 
+from standwatch.actors.peers import LOST, first_line
 from standwatch.actors.topics import open_sink, open_source
 from standwatch.configs.schema import BrokerConfig, DecodeConfig, FlowConfig, TopicsConfig
 from standwatch.pipeline.backoff import Backoff
 from standwatch.pipeline.clock import now_ms
-from standwatch.pipeline.codec import dead_letter
+from standwatch.pipeline.deadletters import bury
 from standwatch.pipeline.decode import ChunkDecoder
-from standwatch.pipeline.errors import StaleSession, Unavailable
 from standwatch.pipeline.flow import InFlight, IngestFlow, Intake
 from standwatch.pipeline.types import Progress
 
-# What a lost peer looks like from here. The answer is always the same: rewind and carry on.
-_LOST = (RayActorError, ObjectLostError, StaleSession, Unavailable)
 _IDLE_S = 1.0
 _MAINTAIN_S = 1.0
 
@@ -37,6 +34,7 @@ class IngestorSettings:
     flow: FlowConfig
     frames_per_clip: int
     commit_ms: int
+    timeout_s: float  # for one call of a peer
 
 
 @dataclass(slots=True)
@@ -66,6 +64,7 @@ class Ingestor:
         self._partitions = list(partitions)
         self._status = IngestStatus(shard)
         self._stopping = threading.Event()
+        self._alone = threading.Lock()
 
     def pid(self) -> int:
         return os.getpid()
@@ -81,23 +80,25 @@ class Ingestor:
         """Carry video to a GpuWorker and a MemoryKeeper until `stop`, or until everything published is in memory.
 
         A lost peer (worker, keeper, broker) ends the session, and the next one starts after a growing pause;
-        any other error ends the call.
+        any other error ends the call. A call beside one that still runs waits for it.
         """
         backoff = Backoff(first_s=0.2, cap_s=5.0)
-        while not self._stopping.is_set():
-            session = _Session(self._settings, self._partitions, gpu, memory, self._status)
-            try:
-                session.open()
-                backoff.reset()
-                self._status.state = "running"
-                session.carry(until_idle, self._stopping)
-                self._status.state = "idle" if until_idle else "stopped"
-                return
-            except _LOST as error:
-                self._status.state = f"recovering: {_first_line(error)}"
-                self._stopping.wait(backoff.next_s())
-            finally:
-                session.close()
+        with self._alone:
+            while not self._stopping.is_set():
+                session = _Session(self._settings, self._partitions, gpu, memory, self._status)
+                try:
+                    session.open()
+                    self._status.state = "running"
+                    session.carry(until_idle, self._stopping)
+                    self._status.state = "idle" if until_idle else "stopped"
+                    return
+                except LOST as error:
+                    if session.brought_in:
+                        backoff.reset()
+                    self._status.state = f"recovering: {first_line(error)}"
+                    self._stopping.wait(backoff.next_s())
+                finally:
+                    session.close()
 
 
 class _Session:
@@ -120,6 +121,7 @@ class _Session:
         self._submitted: dict[int, int] = {}
         self._session = self._seq = 0
         self._closing: list[Any] = []
+        self.brought_in = 0  # clips that the keeper has taken
 
     def open(self) -> None:
         """Connect, and go on from what the memory holds: starting and recovering alike."""
@@ -128,7 +130,9 @@ class _Session:
         self._closing.append(self._source)
         self._sink = open_sink(settings.broker, settings.topics)
         self._closing.append(self._sink)
-        state = ray.get(self._memory.rewind.remote())
+        # Both peers, before anything is read: a worker that still loads must not cost decoding and dead letters.
+        self._wait(self._gpu.pid.remote())
+        state = self._wait(self._memory.rewind.remote())
         self._session = state.session
         self._submitted = dict(state.positions)
         self._flow.rewind(state)
@@ -166,15 +170,13 @@ class _Session:
                 self._pending.append((self._memory.maintain.remote(), 0))
         while self._pending:
             self._reap_oldest()
-        self._note(ray.get(self._memory.commit.remote()))
+        self._note(self._wait(self._memory.commit.remote()))
         self._look_at_lag()
 
     def _submit(self, intake: Intake) -> None:
         """Send dead letters first, then clips in batches; positions count only with the last batch."""
-        for letter in intake.dead:
-            self._sink.send(dead_letter(letter, self._settings.topics.dead_letters))
+        bury(intake.dead, self._settings.topics.dead_letters, self._sink)
         if intake.dead:
-            self._sink.flush()
             self._status.dead_letters += len(intake.dead)
         for reason, frames in intake.frames_dropped.items():
             self._status.frames_dropped[reason] = self._status.frames_dropped.get(reason, 0) + frames
@@ -206,11 +208,15 @@ class _Session:
 
     def _reap_oldest(self) -> None:
         reference, clips = self._pending[0]
-        done = ray.get(reference)
+        done = self._wait(reference)
         self._pending.popleft()
+        self.brought_in += clips
         self._in_flight.finish(clips)
         self._status.in_flight_clips = self._in_flight.count
         self._note(done or ())
+
+    def _wait(self, reference: Any) -> Any:
+        return ray.get(reference, timeout=self._settings.timeout_s)
 
     def _note(self, progress: Sequence[Progress]) -> None:
         if progress:
@@ -220,7 +226,3 @@ class _Session:
         """Records published but not yet taken."""
         self._status.lag_records = sum(self._source.lag().values())
         return self._status.lag_records
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

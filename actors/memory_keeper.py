@@ -1,10 +1,13 @@
 """Ray shell around one MemoryShard. Methods stay synchronous: Ray then runs each caller's calls in order."""
 
 import os
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from standwatch.configs.schema import MemoryConfig
 from standwatch.pipeline.clock import now_ms
+from standwatch.pipeline.errors import StaleEpoch, StaleSession
 from standwatch.pipeline.shard import MemoryShard
 from standwatch.pipeline.types import (
     Evidence,
@@ -17,6 +20,8 @@ from standwatch.pipeline.types import (
     WindowTokens,
 )
 
+Result = TypeVar("Result")
+
 
 class MemoryKeeper:
     """Holds the memory of one shard's partitions; claims them with a new epoch when it starts."""
@@ -28,18 +33,18 @@ class MemoryKeeper:
         return os.getpid()
 
     def rewind(self) -> Rewind:
-        return self._shard.rewind()
+        return _or_end(self._shard.rewind)
 
     def append(
         self, session: int, seq: int, batches: Sequence[TokenBatch], positions: Mapping[int, int]
     ) -> list[Progress]:
-        return self._shard.append(session, seq, batches, positions)
+        return _or_end(lambda: self._shard.append(session, seq, batches, positions))
 
     def commit(self) -> list[Progress]:
-        return self._shard.commit(now_ms())
+        return _or_end(lambda: self._shard.commit(now_ms()))
 
     def maintain(self) -> None:
-        self._shard.maintain(now_ms())
+        _or_end(lambda: self._shard.maintain(now_ms()))
 
     def progress(self) -> list[Progress]:
         return self._shard.progress()
@@ -54,3 +59,14 @@ class MemoryKeeper:
         """Make what is buffered durable and let go of the files."""
         self._shard.commit(now_ms())
         self._shard.close()
+
+
+def _or_end(work: Callable[[], Result]) -> Result:
+    """Do it, or end this process: after a failed write only the disk knows what stands, and Ray starts from there."""
+    try:
+        return work()
+    except (ValueError, StaleEpoch, StaleSession):
+        raise  # the caller's to judge; nothing of it was taken
+    except BaseException:  # noqa: BLE001 (whatever it is, this process must not go on)
+        traceback.print_exc()
+        os._exit(1)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from standwatch.actors.answerer import Answerer, AnswererSettings, AnswerStatus
 from standwatch.actors.gpu_worker import GpuWorker
@@ -106,6 +106,7 @@ class Running:
             config.flow,
             config.model.vision.frames_per_clip,
             config.memory.commit_ms,
+            self._timeout,
         )
         self._ingestors = [
             actor(Ingestor).options(**options, max_concurrency=3).remote(settings, shard, owned[shard])
@@ -114,7 +115,7 @@ class Running:
         self._answerer = (
             actor(Answerer)
             .options(**options, max_concurrency=3)
-            .remote(AnswererSettings(config.broker, config.topics, config.reading, config.memory.path))
+            .remote(AnswererSettings(config.broker, config.topics, config.reading, config.memory.path, self._timeout))
         )
         self._ready()
 
@@ -137,8 +138,9 @@ class Running:
         last_look = 0.0
         while True:
             busy = [runner for runner in busy if not runner.finished(until_idle)]
-            if answer.finished(False) or (until_idle and not busy):
+            if until_idle and not busy:
                 break
+            answer.finished(False)
             if time.monotonic() - last_look >= every_s:
                 last_look = time.monotonic()
                 if not tick(self.status()):
@@ -150,11 +152,8 @@ class Running:
 
     def _finish_answers(self, answer: _Runner) -> None:
         """All video is in memory: let the Answerer return when nothing is due any more."""
-        ray.get(self._answerer.stop.remote(), timeout=self._timeout)
-        while not answer.finished(False):
-            time.sleep(0.05)
-        answer.start(until_idle=True)
-        while not answer.finished(True):
+        _gather([self._answerer.finish.remote()])
+        while not answer.finished(True):  # one that is restarted meanwhile is told to finish by its `run`
             time.sleep(0.05)
 
     def status(self) -> SystemStatus:
@@ -190,17 +189,24 @@ class Running:
         """Wait until every actor's constructor has returned. Raises `GaveUp` with the error of one that failed."""
         for actor in (*self._workers, *self._keepers, *self._ingestors, self._answerer):
             try:
-                ray.get(actor.pid.remote(), timeout=max(self._timeout, 120.0))
+                ray.get(actor.pid.remote(), timeout=self._timeout)
             except RayActorError as error:
                 raise GaveUp(f"the system could not start: {_last_line(error)}") from None
+            except GetTimeoutError:
+                raise GaveUp(
+                    f"the system did not start within {self._timeout:g} s (cluster.call_timeout_s): is there a GPU for "
+                    f"each of flow.shards={len(self._workers)}, and is the machine not overloaded?"
+                ) from None
 
 
 def start(config: StandwatchConfig) -> Running:
     """Start all actors of a configuration and save the configuration, as resolved, beside the memory."""
     memory = Path(config.memory.path)
-    memory.mkdir(parents=True, exist_ok=True)
+    if config.cluster.address and not memory.is_absolute():
+        raise BadInput(f"memory.path: {memory} is relative; on a Ray cluster give a path that is the same everywhere")
+    running = Running(config)
     save_resolved(config, memory / "config.yaml")
-    return Running(config)
+    return running
 
 
 def _chunk_partitions(config: StandwatchConfig) -> list[int]:

@@ -205,4 +205,8 @@ def _film(config: StandwatchConfig, feed: str, name: str, stop: threading.Event)
 
 
 def _size(memory: Path) -> int:
-    return sum(path.stat().st_size for path in memory.rglob("*.arrow"))
+    size = 0
+    for path in memory.rglob("*.arrow"):
+        with suppress(FileNotFoundError):  # merged or forgotten meanwhile
+            size += path.stat().st_size
+    return size

@@ -13,14 +13,15 @@ from standwatch.pipeline.types import Evidence
 class WorkerModel:
     """The models of some GpuWorkers as one, asked in turn. `connect` comes before everything else."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
         self._turns: Iterator[Any] = iter(())
         self._name = self._weights = ""
 
     def connect(self, workers: Sequence[Any]) -> None:
         """Use these workers from now on. Raises Ray's errors when the first one is not there."""
         self._turns = cycle(workers)
-        self._name, self._weights = ray.get(workers[0].model.remote())
+        self._name, self._weights = ray.get(workers[0].model.remote(), timeout=self._timeout_s)
 
     @property
     def name(self) -> str:
@@ -31,5 +32,6 @@ class WorkerModel:
         return self._weights
 
     def answer(self, question: str, evidence: Evidence) -> Completion:
-        completion: Completion = ray.get(next(self._turns).answer.remote(question, evidence))
+        call = next(self._turns).answer.remote(question, evidence)
+        completion: Completion = ray.get(call, timeout=self._timeout_s)
         return completion

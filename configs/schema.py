@@ -224,7 +224,7 @@ class ClusterConfig:
 
     address: str = ""
     object_store_mb: int = 512
-    call_timeout_s: float = 60.0
+    call_timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
         _check(self.object_store_mb >= 80, "object_store_mb", "must be at least 80 (Ray's own minimum)")

@@ -24,12 +24,12 @@ def parse_rfc3339(text: str, field: str) -> int:
     """Milliseconds since the epoch of an RFC 3339 time. Raises `BadInput` naming `field`."""
     match = _RFC3339.fullmatch(text)
     if match is None:
-        raise BadInput(f"{field}: {text!r} is not an RFC 3339 time; write for example 2026-11-21T09:30:00Z")
+        raise BadInput(f"{field}: {text[:40]!r} is not an RFC 3339 time; write for example 2026-11-21T09:30:00Z")
     day, clock, fraction, zone = match.groups()
     offset = "+00:00" if zone in "Zz" else zone
     try:
         whole = datetime.fromisoformat(f"{day}T{clock}{offset}")
     except ValueError as error:
-        raise BadInput(f"{field}: {text!r} is not a real time ({error})") from None
+        raise BadInput(f"{field}: {text[:40]!r} is not a real time ({error})") from None
     milliseconds = int(((fraction or ".") + "000")[1:4])
     return (whole - _EPOCH) // timedelta(milliseconds=1) + milliseconds

@@ -15,10 +15,13 @@ from standwatch.pipeline.mp4 import boxes, fragments, tracks
 from standwatch.pipeline.naming import FEED_SOURCE, check_feed_id, feed_of_source
 from standwatch.pipeline.types import Chunk, DeadLetter, Headers, Outgoing, Record
 
+_LATEST_MS = 4_102_444_800_000  # the year 2100
 CONTENT_TYPES = ("video/mp4", "video/h264", "video/h265", "image/jpeg")
 CHUNK_TYPE = "org.standwatch.chunk.v1"
 _TYPE_SUFFIX = ".chunk.v1"  # a third party's type is welcome when it ends so
+_REASON_CHARACTERS = 2000
 _REQUIRED = ("content-type", "ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "seq")
+_RATE = re.compile(r"\d{1,9}(\.\d{1,9})?(/\d{1,9})?")  # no exponents: one of them can name a number without end
 _INTEGER = re.compile(r"-?\d{1,18}")
 _TIMEBASE = re.compile(r"[1-9]\d{0,9}/[1-9]\d{0,9}")
 
@@ -49,8 +52,11 @@ def encode_chunk(chunk: Chunk, topic: str, timestamp_ms: int | None = None, trac
     )
 
 
-def read_chunk(record: Record, max_chunk_ms: int = 60_000) -> Chunk:
-    """The chunk of a record, its video not looked at. Raises `BadInput` naming the header (or key, or value)."""
+def read_chunk(record: Record, max_chunk_ms: int = 60_000, latest_ms: int = _LATEST_MS) -> Chunk:
+    """The chunk of a record, its video not looked at. Raises `BadInput` naming the header (or key, or value).
+
+    A chunk later than `latest_ms` is refused: a feed's memory never goes back, so one wrong year would end it.
+    """
     headers = _texts(record.headers)
     for name in _REQUIRED:
         if not headers.get(name):
@@ -65,6 +71,8 @@ def read_chunk(record: Record, max_chunk_ms: int = 60_000) -> Chunk:
     feed_id = feed_of_source(headers["ce_source"], "ce_source")
     _check_key(record.key, feed_id, headers)
     start_ms = parse_rfc3339(headers["ce_time"], "ce_time")
+    if start_ms > latest_ms:
+        raise BadInput(f"ce_time: {headers['ce_time'][:40]} is far in the future; check the producer's clock")
     if start_ms < 0:
         raise BadInput(f"ce_time: {headers['ce_time']} is before 1970; give the wall clock of the first frame")
     picture = content_type == "image/jpeg"
@@ -80,24 +88,26 @@ def read_chunk(record: Record, max_chunk_ms: int = 60_000) -> Chunk:
     return Chunk(feed_id, record.at, start_ms, duration_ms, content_type, record.value, seq, fps)
 
 
-def dead_letter(letter: DeadLetter, topic: str, at_ms: int | None = None) -> Outgoing:
+def dead_letter(letter: DeadLetter, topic: str, at_ms: int | None = None, whole: bool = True) -> Outgoing:
     """The record that tells of an unusable one: its key, value and headers as they came, and why.
 
     The same for every replay of the same record, `dlq-id` first of all; `at_ms` (when it was refused) defaults to
-    the record's own timestamp.
+    the record's own timestamp. Not `whole`, it goes without the value, for a topic that takes no record so large.
     """
     record, at = letter.record, letter.record.at
     when_ms = max(record.timestamp_ms, 0) if at_ms is None else at_ms
     why = {
         "dlq-id": f"{at.topic}/{at.partition}/{at.offset}",
-        "dlq-reason": letter.reason,
+        "dlq-reason": letter.reason[:_REASON_CHARACTERS],
         "dlq-topic": at.topic,
         "dlq-partition": str(at.partition),
         "dlq-offset": str(at.offset),
         "dlq-time": rfc3339(when_ms),
     }
+    if not whole:
+        why["dlq-left-out"] = f"{len(record.value)} bytes of value"
     headers = record.headers + tuple((name, value.encode("utf-8", "replace")) for name, value in why.items())
-    return Outgoing(topic, record.key or b"", record.value, headers, when_ms)
+    return Outgoing(topic, record.key or b"", record.value if whole else b"", headers, when_ms)
 
 
 def _texts(headers: Headers) -> Mapping[str, str]:
@@ -154,7 +164,7 @@ def _integer(headers: Mapping[str, str], name: str, low: int, high: int = 1 << 6
 
 def _rate(text: str) -> float:
     try:
-        rate = float(Fraction(text)) if len(text) <= 40 else math.nan
+        rate = float(Fraction(text)) if _RATE.fullmatch(text) else math.nan
     except (ValueError, ZeroDivisionError, OverflowError):
         rate = math.nan
     if not 0.001 <= rate <= 1000:

@@ -20,6 +20,7 @@ from standwatch.pipeline.types import Chunk, Int64Array, UInt8Array
 
 _PPM_HEADER = re.compile(rb"P6\n(\d+) (\d+)\n255\n")
 _PTS = re.compile(rb"\bpts:(-?\d+)")
+_KILLED_RETRIES = 2
 _RUN_FRAMES = 256  # pictures of one ffmpeg process; bounds what it may write
 
 
@@ -81,6 +82,9 @@ class ChunkDecoder:
         outcomes: dict[int, Outcome] = {index: Refused(reason) for index, reason in refused.items()}
         if streams:
             decoded = self._ffmpeg(chunks, streams)
+            for _ in range(_KILLED_RETRIES):
+                if isinstance(decoded, Finished) and decoded.killed:  # by the kernel or a person: no fault of the video
+                    decoded = self._ffmpeg(chunks, streams)
             places = [index for stream in streams for index in stream.chunks]
             if not isinstance(decoded, Finished):
                 outcomes.update(decoded)
@@ -127,6 +131,8 @@ class ChunkDecoder:
 
 
 def _reason(finished: Finished) -> str:
+    if finished.killed:
+        return f"payload: decoding was {finished.problem} {_KILLED_RETRIES + 1} times; is there enough memory for it?"
     if finished.timed_out:
         return f"payload: decoding was {finished.problem} (timeout_s); send smaller pictures or shorter chunks"
     return f"payload: ffmpeg finds it damaged or not of its content-type: {finished.problem}"

@@ -25,6 +25,7 @@ class Finished:
 
     problem: str
     timed_out: bool
+    killed: bool = False  # by somebody else: says nothing about the video
 
 
 @lru_cache(maxsize=1)
@@ -96,6 +97,8 @@ def run_ffmpeg(arguments: Sequence[str], fds: Sequence[int], timeout_s: float, o
         os.close(log)
     if late.is_set() or code == -signal.SIGXCPU:
         return Finished(f"not done within {timeout_s:g} s", timed_out=True)
+    if code in (-signal.SIGKILL, -signal.SIGTERM):
+        return Finished("killed from outside", timed_out=False, killed=True)
     if code == -signal.SIGXFSZ:
         return Finished(f"more than {output_bytes} bytes of pictures", timed_out=False)
     said = excerpt(text)

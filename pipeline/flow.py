@@ -14,6 +14,8 @@ from standwatch.pipeline.sampling import ClipAssembler, SampledFrame, SampleGrid
 from standwatch.pipeline.thumbnails import thumbnail
 from standwatch.pipeline.types import Chunk, Clip, DeadLetter, FeedMark, Record, Rewind, SourceOffset
 
+_AHEAD_MS = 7 * 24 * 3_600_000  # how far a feed may run ahead of the clock, as when a long film is published fast
+
 
 class InFlight:
     """Bounds the clips that one shard has accepted but not finished; the only source of backpressure."""
@@ -108,7 +110,7 @@ class IngestFlow:
         for record in records:
             assert record.at.topic == self._topic, "a flow reads one topic"
             try:
-                chunks.append((record, read_chunk(record, self._decode_config.max_chunk_ms)))
+                chunks.append((record, read_chunk(record, self._decode_config.max_chunk_ms, now_ms + _AHEAD_MS)))
             except BadInput as error:
                 gathered.dead.append(DeadLetter(record, str(error)))
             self._next[record.at.partition] = record.at.offset + 1

@@ -1,11 +1,11 @@
-"""The same job in one process: no Ray, one thread, the same cores and ports. For tests and small machines."""
+"""The same job in one process: no Ray, one thread, the same cores and ports. For tests of everything but the shells."""
 
 from pathlib import Path
 
 from standwatch.configs.schema import StandwatchConfig
 from standwatch.pipeline.answering import Answering
 from standwatch.pipeline.clock import now_ms
-from standwatch.pipeline.codec import dead_letter
+from standwatch.pipeline.deadletters import bury
 from standwatch.pipeline.decode import ChunkDecoder
 from standwatch.pipeline.flow import IngestFlow, Intake
 from standwatch.pipeline.ports import Compressor, LanguageModel, QuestionReader, Sink, Source
@@ -75,10 +75,7 @@ class LocalPipeline:
         self._source.assign({p: state.positions.get(p) for p in self._partitions})
 
     def _submit(self, intake: Intake) -> None:
-        for letter in intake.dead:
-            self._sink.send(dead_letter(letter, self._config.topics.dead_letters))
-        if intake.dead:
-            self._sink.flush()
+        bury(intake.dead, self._config.topics.dead_letters, self._sink)
         tokens = self._compressor.compress(intake.clips) if intake.clips else []
         self.memory.append(self._session, self._seq, tokens, intake.positions)
         self._seq += 1

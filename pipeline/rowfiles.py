@@ -4,7 +4,16 @@ from collections.abc import Mapping, Sequence
 
 from standwatch.pipeline.files import Files, NewFile
 from standwatch.pipeline.manifest import RowFile, Span
-from standwatch.pipeline.rows import RowReader, RowWriter, Shape, joined, row_schema, to_record_batch, write_rows
+from standwatch.pipeline.rows import (
+    RowReader,
+    RowWriter,
+    Shape,
+    give_back_memory,
+    joined,
+    row_schema,
+    to_record_batch,
+    write_rows,
+)
 from standwatch.pipeline.types import TokenBatch
 
 ByFeed = Mapping[str, Sequence[TokenBatch]]  # the batches of each feed follow each other in time
@@ -57,7 +66,9 @@ def merge_files(files: Files, directory: str, name: str, group: Sequence[RowFile
             rows = sum(span.rows for _, span in found)
             spans.append(Span(feed_id, index, rows, first.min_ms, last.max_ms, first.min_offset, last.max_offset))
         writer.close()
-    return _entry(name, file, group[0].level + 1, shape, spans)
+    entry = _entry(name, file, group[0].level + 1, shape, spans)
+    give_back_memory()
+    return entry
 
 
 def is_whole(files: Files, directory: str, entry: RowFile) -> bool:

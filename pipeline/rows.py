@@ -178,3 +178,8 @@ class RowBatch:
     def thumbnail(self, row: int) -> bytes:
         """A row's JPEG; empty when none was stored."""
         return self.arrow.column(6)[row].as_py() or b""
+
+
+def give_back_memory() -> None:
+    """Let the system have what Arrow keeps for later: a merge needs for a moment what nothing else will need again."""
+    pa.default_memory_pool().release_unused()

@@ -69,6 +69,9 @@ def test_a_record_without_a_required_header_is_refused_by_its_name(name: str) ->
         ("fps", b"0/0"),
         ("fps", b"nan"),
         ("fps", b"1e400"),
+        ("fps", b"1e999999999"),
+        ("ce_time", b"9999-12-31T23:59:59Z"),
+        ("ce_time", b"x" * 5_000_000),
         ("codec", b""),
         ("ce_partitionkey", b"gate-2"),
     ],
@@ -142,3 +145,18 @@ def test_a_dead_letter_carries_the_record_as_it_came_and_why() -> None:
     assert (headers["dlq-topic"], headers["dlq-partition"], headers["dlq-offset"]) == (b"video.chunks.v1", b"3", b"17")
     assert headers["dlq-id"] == b"video.chunks.v1/3/17"
     assert letter == dead_letter(DeadLetter(record, "seq: is wrong"), "video.dlq.v1")
+
+
+def test_a_dead_letter_stays_small_whatever_its_reason_quotes() -> None:
+    letter = DeadLetter(as_record(encode_chunk(CHUNK, "t")), "ce_time: " + "x" * 5_000_000)
+    reason = dict(dead_letter(letter, "dlq").headers)["dlq-reason"]
+    assert reason.startswith(b"ce_time: x")
+    assert len(reason) < 10_000
+
+
+def test_a_dead_letter_too_large_for_its_topic_can_go_without_its_value() -> None:
+    letter = DeadLetter(as_record(encode_chunk(CHUNK, "t")), "payload: damaged")
+    short = dead_letter(letter, "dlq", whole=False)
+    assert short.value == b""
+    assert dict(short.headers)["dlq-left-out"] == f"{len(CHUNK.payload)} bytes of value".encode()
+    assert dict(short.headers)["dlq-id"] == dict(dead_letter(letter, "dlq").headers)["dlq-id"]

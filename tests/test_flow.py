@@ -222,8 +222,9 @@ def test_the_sampled_frames_of_a_video_are_those_of_one_independent_decode(name:
     decoder = ChunkDecoder(config)
     made = IngestFlow(TOPIC, config, FlowConfig(), 4, decoder)
     records = [record(chunk) for chunk in chunks(FOOTAGE / name)]
-    clips = [clip for first in range(0, len(records), 40) for clip in made.take(records[first : first + 40], 0).clips]
-    clips += made.flush(0, everything=True).clips
+    parts = [records[first : first + 40] for first in range(0, len(records), 40)]
+    clips = [clip for part in parts for clip in made.take(part, START_MS).clips]
+    clips += made.flush(START_MS, everything=True).clips
     decoder.close()
     expected = sampled(shown(FOOTAGE / name, side=160), fps)
     times = np.concatenate([clip.frame_ms for clip in clips])
