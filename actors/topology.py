@@ -10,21 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayError
 
 from standwatch.actors.answerer import Answerer, AnswererSettings, AnswerStatus
 from standwatch.actors.gpu_worker import GpuWorker
 from standwatch.actors.ingestor import Ingestor, IngestorSettings, IngestStatus
 from standwatch.actors.memory_keeper import MemoryKeeper
+from standwatch.actors.peers import last_line
+from standwatch.actors.runner import Runner
 from standwatch.actors.topics import open_source
-from standwatch.configs.load import save_resolved
+from standwatch.configs.load import save_resolved, to_yaml
 from standwatch.configs.schema import StandwatchConfig
-from standwatch.pipeline.errors import BadInput, GaveUp, PositionLost, StaleEpoch
+from standwatch.pipeline.clock import now_ms, rfc3339
+from standwatch.pipeline.errors import BadInput, GaveUp
 from standwatch.pipeline.types import Progress
-
-_MAX_CRASHES = 5  # of one actor in a row without a minute of work between them
-_QUIET_S = 60.0
-_FINAL = (BadInput, PositionLost, StaleEpoch)  # repeating cannot help: the user has to know
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,48 +33,6 @@ class SystemStatus:
     ingest: tuple[IngestStatus, ...]
     feeds: tuple[Progress, ...]
     answers: AnswerStatus | None
-
-
-class _Runner:
-    """Keeps one actor's `run` going: Ray restarts the actor, this asks it to run again.
-
-    The peers are arguments of `run` and not of the constructor, so that a restarted actor needs nothing from Ray's
-    object store to come up.
-    """
-
-    def __init__(self, name: str, actor: Any, *peers: Any) -> None:
-        self._name, self._actor, self._peers = name, actor, peers
-        self._crashes, self._started = 0, 0.0
-        self._call: Any = None
-
-    def start(self, until_idle: bool) -> None:
-        self._started = time.monotonic()
-        self._call = self._actor.run.remote(*self._peers, until_idle)
-
-    def finished(self, until_idle: bool) -> bool:
-        """True when `run` returned by itself; restarts it after a crash and raises after too many in a row."""
-        if not ray.wait([self._call], timeout=0)[0]:
-            return False
-        try:
-            ray.get(self._call)
-            return True
-        except ActorDiedError as error:
-            raise GaveUp(f"{self._name} cannot be started again: {_last_line(error)}") from None
-        except RayActorError:
-            self._again(until_idle)  # the process is gone and Ray starts it anew
-        except RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, _FINAL):
-                raise cause from None
-            self._crashes = self._crashes + 1 if time.monotonic() - self._started < _QUIET_S else 1
-            if self._crashes >= _MAX_CRASHES:
-                raise GaveUp(f"{self._name} failed {self._crashes} times in a row, last with {cause!r}") from error
-            self._again(until_idle)
-        return False
-
-    def _again(self, until_idle: bool) -> None:
-        time.sleep(0.2)
-        self.start(until_idle)
 
 
 class Running:
@@ -128,10 +85,10 @@ class Running:
     def run(self, until_idle: bool, tick: Callable[[SystemStatus], bool], every_s: float = 0.5) -> None:
         """Run until `tick`, called about every `every_s`, returns False; or until all is ingested and answered."""
         ingest = [
-            _Runner(f"Ingestor {shard}", actor, self._workers[shard], self._keepers[shard])
+            Runner(f"Ingestor {shard}", actor, self._workers[shard], self._keepers[shard])
             for shard, actor in enumerate(self._ingestors)
         ]
-        answer = _Runner("Answerer", self._answerer, self._keepers, self._workers)
+        answer = Runner("Answerer", self._answerer, self._keepers, self._workers)
         for runner in (*ingest, answer):
             runner.start(until_idle and runner is not answer)
         busy = list(ingest)
@@ -150,7 +107,7 @@ class Running:
             self._finish_answers(answer)
         tick(self.status())
 
-    def _finish_answers(self, answer: _Runner) -> None:
+    def _finish_answers(self, answer: Runner) -> None:
         """All video is in memory: let the Answerer return when nothing is due any more."""
         _gather([self._answerer.finish.remote()])
         while not answer.finished(True):  # one that is restarted meanwhile is told to finish by its `run`
@@ -191,7 +148,7 @@ class Running:
             try:
                 ray.get(actor.pid.remote(), timeout=self._timeout)
             except RayActorError as error:
-                raise GaveUp(f"the system could not start: {_last_line(error)}") from None
+                raise GaveUp(f"the system could not start: {last_line(error)}") from None
             except GetTimeoutError:
                 raise GaveUp(
                     f"the system did not start within {self._timeout:g} s (cluster.call_timeout_s): is there a GPU for "
@@ -205,8 +162,15 @@ def start(config: StandwatchConfig) -> Running:
     if config.cluster.address and not memory.is_absolute():
         raise BadInput(f"memory.path: {memory} is relative; on a Ray cluster give a path that is the same everywhere")
     running = Running(config)
-    save_resolved(config, memory / "config.yaml")
+    _keep_configuration(config, memory / "config.yaml")
     return running
+
+
+def _keep_configuration(config: StandwatchConfig, path: Path) -> None:
+    """Save it beside the memory; one that differs stays beside it, for the rows it wrote."""
+    if path.exists() and to_yaml(config) not in path.read_text():
+        path.rename(path.with_name(f"config-until-{rfc3339(now_ms())}.yaml"))
+    save_resolved(config, path)
 
 
 def _chunk_partitions(config: StandwatchConfig) -> list[int]:
@@ -246,12 +210,7 @@ def _gather(calls: list[Any], timeout: float = 1.0) -> Mapping[Any, Any]:
         try:
             results[call] = ray.get(call)
         except ActorDiedError as error:
-            raise GaveUp(f"a part of the system cannot be started again: {_last_line(error)}") from None
+            raise GaveUp(f"a part of the system cannot be started again: {last_line(error)}") from None
         except RayError:
             continue
     return results
-
-
-def _last_line(error: RayActorError) -> str:
-    """What ended an actor: Ray hands on its constructor's error as the text of a traceback, itself in the last line."""
-    return str(error).strip().splitlines()[-1]

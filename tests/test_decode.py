@@ -8,6 +8,7 @@ import pytest
 
 from standwatch.configs.schema import DecodeConfig
 from standwatch.pipeline.decode import ChunkDecoder, Decoded, Outcome, Refused
+from standwatch.pipeline.ffmpeg import find_ffmpeg
 from standwatch.pipeline.mp4 import Track, boxes, find, fragments, tracks
 from standwatch.pipeline.splice import plan_streams
 from standwatch.pipeline.types import Chunk, SourceOffset
@@ -278,3 +279,38 @@ def test_feeds_are_decoded_each_for_itself(plain: Path, every_frame: ChunkDecode
     assert isinstance(outcomes[0][0], Refused)
     assert len(times(outcomes[1])) == 50
     assert outcomes[2] == []
+
+
+@pytest.fixture
+def mortal_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """Puts an ffmpeg on the PATH that is killed from outside the first so many times it is started."""
+    real = find_ffmpeg()
+
+    def install(deaths: int) -> None:
+        script = tmp_path / "ffmpeg"
+        script.write_text(
+            f"#!/bin/sh\necho >>{tmp_path}/starts\n[ $(wc -l <{tmp_path}/starts) -gt {deaths} ] || kill -9 $$\n"
+            f'exec {real} "$@"\n'
+        )
+        script.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        find_ffmpeg.cache_clear()
+
+    yield install
+    find_ffmpeg.cache_clear()
+
+
+def test_a_decoder_that_was_killed_is_no_fault_of_the_video(plain: Path, mortal_ffmpeg: Callable[[int], None]) -> None:
+    run = chunks(plain)[:1]
+    mortal_ffmpeg(2)
+    (outcome,) = decode(EVERY_FRAME, run)
+    assert len(pictures(outcome).frames)
+
+
+def test_a_video_over_which_the_decoder_dies_every_time_is_refused(
+    plain: Path, mortal_ffmpeg: Callable[[int], None]
+) -> None:
+    run = chunks(plain)[:1]
+    mortal_ffmpeg(99)
+    (outcome,) = decode(EVERY_FRAME, run)
+    assert "killed from outside 3 times" in reason(outcome)
