@@ -3,9 +3,9 @@
 Four feeds at the pace of cameras, a standing query answered all along, the memory on disk growing. Counted is each
 process's anonymous memory (RssAnon of /proc): what it has allocated. Pages of mapped files are the kernel's cache and
 Ray's shared object store has a fixed size; neither is in it. Both figures are the largest ratio of medians over all
-processes, where a difference below 4 MiB counts as none: that is the noise of allocators, which also take some
-minutes to settle. `growth` compares the last minute with the second; `growth_steady` with the one in the middle,
-when they have: a leak would go on there.
+processes. `growth` compares the last minute with the second, where a difference below 8 MiB counts as none: so much
+allocators take until they have settled. `growth_steady` compares it with the minute in the middle, when they have,
+and counts from 4 MiB on: a leak would go on there.
 """
 
 import argparse
@@ -26,7 +26,8 @@ from standwatch.pipeline.clock import now_ms
 from standwatch.pipeline.queries import query_from_mapping
 from standwatch.pipeline.querystore import QueryStore
 
-FEEDS, TARGET, STEADY_TARGET, NOISE = 4, 1.05, 1.01, 4 * 1024 * 1024
+FEEDS, TARGET, STEADY_TARGET = 4, 1.05, 1.01
+SETTLING, NOISE = 8 * 2**20, 4 * 2**20
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -97,16 +98,16 @@ def report(samples: dict[str, list[tuple[float, int]]], seconds: float) -> int:
         medians = [statistics.median(minute) for minute in minutes if minute]
         if len(medians) < len(minutes) or len(medians) < 4:
             continue  # it did not live all along
-        growth = max(growth, ratio(medians[1], medians[-1]))
-        steady = max(steady, ratio(medians[len(medians) // 2], medians[-1]))
+        growth = max(growth, ratio(medians[1], medians[-1], SETTLING))
+        steady = max(steady, ratio(medians[len(medians) // 2], medians[-1], NOISE))
         print(f"{name[:44]:44} MiB by minute: {' '.join(f'{median / 2**20:.1f}' for median in medians)}")
     print(f"growth {growth:.3f} target <={TARGET} {'ok' if growth <= TARGET else 'short'}")
     print(f"growth_steady {steady:.3f} target <={STEADY_TARGET} {'ok' if steady <= STEADY_TARGET else 'short'}")
     return 0 if growth <= TARGET and steady <= STEADY_TARGET else 1
 
 
-def ratio(early: float, late: float) -> float:
-    return late / early if late - early > NOISE else 1.0
+def ratio(early: float, late: float, noise: int) -> float:
+    return late / early if late - early > noise else 1.0
 
 
 if __name__ == "__main__":
