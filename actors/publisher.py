@@ -7,13 +7,14 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from standwatch.configs.schema import BrokerConfig, TopicsConfig
+from standwatch.pipeline import feedclock
 from standwatch.pipeline.backoff import Backoff
 from standwatch.pipeline.clock import now_ms
 from standwatch.pipeline.codec import encode_chunk
 from standwatch.pipeline.cutting import cut, is_live
 from standwatch.pipeline.errors import BadInput, Unavailable
 from standwatch.pipeline.ports import Sink
-from standwatch.pipeline.types import Chunk, Outgoing
+from standwatch.pipeline.types import Outgoing
 
 Pace = Literal["live", "fast"]
 
@@ -73,11 +74,16 @@ def publish(
     that cannot be reached for the first chunk is an error; later it is waited for, and nothing is left out.
     """
     done = Published(0, 0, request.start_ms, 0)
+    recording = feedclock.Pace(request.start_ms, now_ms())  # a recording of last year plays at its own speed too
     backoff = Backoff(first_s=1.0, cap_s=30.0)
     while not stop.is_set():
         try:
             for chunk in cut(request.source, request.feed_id, done.last_ms, done.chunks, request.max_record_bytes):
-                if request.pace == "live" and not is_live(request.source) and _wait_until(chunk, stop):
+                if (
+                    request.pace == "live"
+                    and not is_live(request.source)
+                    and _wait_until(recording.due_ms(chunk.start_ms, chunk.duration_ms), stop)
+                ):
                     return done
                 if not _deliver(encode_chunk(chunk, request.topic), sink, stop, done.chunks > 0):
                     return done
@@ -122,6 +128,6 @@ def _deliver(record: Outgoing, sink: Sink, stop: threading.Event, patient: bool)
                 return False
 
 
-def _wait_until(chunk: Chunk, stop: threading.Event) -> bool:
-    """Wait until a camera would have finished this chunk; True when asked to stop meanwhile."""
-    return stop.wait(max(0, chunk.start_ms + chunk.duration_ms - now_ms()) / 1000)
+def _wait_until(due_ms: int, stop: threading.Event) -> bool:
+    """Wait until a camera would have finished a chunk; True when asked to stop meanwhile."""
+    return stop.wait(max(0, due_ms - now_ms()) / 1000)

@@ -90,6 +90,3 @@ class MemoryReader:
                 if self._newest() == before:  # not merged or forgotten since: it should be there
                     raise BadInput(f"{error}; its manifest names this file: restore it from a backup") from None
         raise Unavailable(f"{self._files.path('')}: changes faster than it can be read")
-
-
-open_memory = MemoryReader
