@@ -160,9 +160,10 @@ class LanguageConfig:
     rope_theta: float = 1_000_000.0
     rms_eps: float = 1e-6
     qkv_bias: bool = True
+    positions: int = 131_072  # the longest sequence it was made for: prefix, frames and text together
 
     def __post_init__(self) -> None:
-        for name in ("layers", "width", "mlp_width", "heads", "kv_heads", "head_dim", "vocab"):
+        for name in ("layers", "width", "mlp_width", "heads", "kv_heads", "head_dim", "vocab", "positions"):
             _check(getattr(self, name) >= 1, name, "must be at least 1")
         _check(self.heads % self.kv_heads == 0, "heads", f"must be a multiple of kv_heads ({self.kv_heads})")
         _check(self.head_dim % 2 == 0, "head_dim", "must be even (rotary embedding)")
@@ -177,7 +178,9 @@ class ModelConfig:
 
     vision: VisionConfig = field(default_factory=VisionConfig)
     language: LanguageConfig = field(default_factory=LanguageConfig)
-    tokens_per_frame: int = 16
+    tokens_per_frame: int = 16  # of the projector
+    frame_tokens: int = 16  # in memory: the projector's, compressed while reading; or 1, compressed before
+    segment_frames: int = 64  # slots of the sampling grid that one segment of a feed spans; half of them overlap
     keep: str = "suffix"
     dtype: str = "float32"
     device: str = "cpu"
@@ -186,6 +189,16 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check(self.tokens_per_frame >= 1, "tokens_per_frame", "must be at least 1")
+        _check(
+            self.frame_tokens in (1, self.tokens_per_frame),
+            "frame_tokens",
+            f"{self.frame_tokens} is neither 1 nor tokens_per_frame ({self.tokens_per_frame})",
+        )
+        _check(
+            16 <= self.segment_frames <= 1024 and self.segment_frames % 16 == 0,
+            "segment_frames",
+            f"{self.segment_frames} is not a multiple of 16 within 16..1024 (halves of whole 8-frame groups)",
+        )
         _check(self.keep in ("suffix", "uniform"), "keep", f"{self.keep!r} is neither 'suffix' nor 'uniform'")
         _check(
             self.dtype in ("float32", "bfloat16", "float16"),
