@@ -19,9 +19,11 @@ from standwatch.pipeline.answering import Answering
 from standwatch.pipeline.backoff import Backoff
 from standwatch.pipeline.clock import now_ms
 from standwatch.pipeline.errors import BadInput
+from standwatch.pipeline.lookback import context_from_ms
 from standwatch.pipeline.ports import Sink
 from standwatch.pipeline.querystore import QueryStore
-from standwatch.pipeline.types import Due, Evidence, Outgoing, Progress, Reading, Verdict
+from standwatch.pipeline.segmentgrid import SegmentGrid
+from standwatch.pipeline.types import Due, Evidence, Outgoing, Progress, Reading, Verdict, Window
 
 _BATCH_WINDOWS = 8
 _KEPT_PROBLEMS = 5
@@ -35,6 +37,8 @@ class AnswererSettings:
     topics: TopicsConfig
     reading: ReadingConfig
     memory_path: str
+    sample_fps: float  # with segment_frames: where segments lie
+    segment_frames: int
     timeout_s: float  # for one call of a shard
 
 
@@ -55,6 +59,7 @@ class Answerer:
         self._settings = settings
         self._keepers: Sequence[Any] = ()
         self._workers: Sequence[Any] = ()
+        self._grid = SegmentGrid(settings.sample_fps, settings.segment_frames)
         memory = Path(settings.memory_path)
         self._store = QueryStore(memory / "queries")
         self._model = WorkerModel(settings.timeout_s)
@@ -169,23 +174,44 @@ class Answerer:
         return evidence
 
     def _read(self, dues: Sequence[Due], homes: dict[str, int]) -> list[Reading]:
-        """Queries of one feed and window share one call; calls of different shards run side by side."""
-        groups: dict[tuple[str, int, int], list[int]] = {}
-        for index, due in enumerate(dues):
-            groups.setdefault((due.feed_id, due.window.from_ms, due.window.to_ms), []).append(index)
-        calls = []
-        for (feed_id, _, _), indices in groups.items():
-            shard = homes[feed_id]
-            window = self._keepers[shard].window.remote(feed_id, dues[indices[0]].window)
-            calls.append(self._workers[shard].read.remote(window, [dues[i].query for i in indices]))
-        readings: dict[int, Reading] = {}
-        for indices, call in zip(groups.values(), calls, strict=True):
-            try:
-                readings.update(zip(indices, ray.get(call, timeout=self._settings.timeout_s), strict=True))
-            except BadInput as error:  # as when another model wrote the window; the other windows go on
+        """Queries of one feed and window are one request, a shard's requests one call; shards work side by side."""
+        groups: dict[tuple[str, Window], list[Due]] = {}
+        for due in dues:
+            groups.setdefault((due.feed_id, due.window), []).append(due)
+        shards: dict[int, list[list[Due]]] = {}
+        for group in groups.values():
+            shards.setdefault(homes[group[0].feed_id], []).append(group)
+        calls = [self._asked(shard, mine) for shard, mine in shards.items()]
+        readings: dict[Due, Reading] = {}
+        for (shard, mine), call in zip(shards.items(), calls, strict=True):
+            readings.update(self._said(shard, mine, call))
+        return [readings[due] for due in dues]
+
+    def _asked(self, shard: int, groups: Sequence[Sequence[Due]]) -> Any:
+        """The reference of a shard's readings. Tokens go from keeper to worker: their bytes never pass through here."""
+        memories = [
+            self._keepers[shard].window.remote(
+                group[0].feed_id,
+                group[0].window,
+                context_from_ms(self._settings.reading, self._grid, group[0].window),
+            )
+            for group in groups
+        ]
+        asked = [(group[0].window, tuple(due.query for due in group)) for group in groups]
+        return self._workers[shard].read.remote(asked, *memories)
+
+    def _said(self, shard: int, groups: Sequence[Sequence[Due]], call: Any) -> dict[Due, Reading]:
+        """What came of a call. When one of its windows cannot be read, each is asked for alone, so that others can."""
+        try:
+            said = ray.get(call, timeout=self._settings.timeout_s)
+        except BadInput as error:  # as when another model wrote a window
+            if len(groups) == 1:
                 self._note(error)
-                readings.update((i, _unread(dues[i])) for i in indices)
-        return [readings[i] for i in range(len(dues))]
+                return {due: _unread(due) for due in groups[0]}
+            alone = [(group, self._asked(shard, [group])) for group in groups]
+            return {due: reading for group, one in alone for due, reading in self._said(shard, [group], one).items()}
+        pairs = zip(groups, said, strict=True)
+        return {due: reading for group, found in pairs for due, reading in zip(group, found, strict=True)}
 
     def _note(self, error: BadInput) -> None:
         """Keep what went wrong for `status`, without the traceback of the process it happened in."""

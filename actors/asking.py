@@ -6,9 +6,10 @@ from standwatch.actors.inference import Inference
 from standwatch.configs.load import load_resolved
 from standwatch.pipeline.answering import adhoc_query, answer_once
 from standwatch.pipeline.errors import BadInput
-from standwatch.pipeline.lookback import thin
+from standwatch.pipeline.lookback import context_from_ms, thin
 from standwatch.pipeline.memory import MemoryReader
-from standwatch.pipeline.types import Answer, Window
+from standwatch.pipeline.segmentgrid import SegmentGrid
+from standwatch.pipeline.types import Answer, ReadRequest, Window
 
 
 def ask_memory(memory: Path, feed: str, question: str, last_ms: int) -> Answer:
@@ -22,11 +23,15 @@ def ask_memory(memory: Path, feed: str, question: str, last_ms: int) -> Answer:
         raise BadInput(f"--feed: {feed!r} is not in {memory}; it holds {', '.join(sorted(newest)) or 'no feed yet'}")
     config = load_resolved(memory / "config.yaml")
     query = adhoc_query(question, feed)
-    inference = Inference(config.model, config.reading)
+    inference = Inference(config.model, config.reading, config.decode.sample_fps)
     span = Window(newest[feed] + 1 - last_ms, newest[feed] + 1)
-    frames_per_clip = config.model.vision.frames_per_clip
-    window = thin(reader.window(feed, span), config.reading.max_frames, frames_per_clip)
-    (reading,) = inference.read(window, [query])
+    window = held = reader.window(feed, span)
+    if len(window.frame_ms) > config.reading.max_frames:
+        window = held = thin(window, config.reading.max_frames, config.model.vision.frames_per_clip)
+    else:
+        grid = SegmentGrid(config.decode.sample_fps, config.model.segment_frames)
+        held = reader.window(feed, span, context_from_ms(config.reading, grid, span))
+    ((reading,),) = inference.read([ReadRequest(held, span, (query,))])
     chosen = inference.select(window, question, config.reading.evidence_frames)
     evidence = reader.evidence(feed, span, reading.frame_ms[chosen], reading.relevance[chosen])
     return answer_once(query, reading, evidence, inference)

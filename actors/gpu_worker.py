@@ -5,16 +5,25 @@ from collections.abc import Sequence
 
 from standwatch.configs.schema import ModelConfig, ReadingConfig
 from standwatch.pipeline.ports import Completion
-from standwatch.pipeline.types import Clip, Evidence, Reading, StandingQuery, TokenBatch, WindowTokens
+from standwatch.pipeline.types import (
+    Clip,
+    Evidence,
+    Reading,
+    ReadRequest,
+    StandingQuery,
+    TokenBatch,
+    Window,
+    WindowTokens,
+)
 
 
 class GpuWorker:
     """The model of one shard. Compression and reading share it and run in the order they were asked for."""
 
-    def __init__(self, model: ModelConfig, reading: ReadingConfig) -> None:
+    def __init__(self, model: ModelConfig, reading: ReadingConfig, sample_fps: float) -> None:
         from standwatch.actors.inference import Inference  # torch is for this process alone, not for its starter
 
-        self._inference = Inference(model, reading)
+        self._inference = Inference(model, reading, sample_fps)
 
     def pid(self) -> int:
         return os.getpid()
@@ -26,8 +35,18 @@ class GpuWorker:
     def compress(self, clips: Sequence[Clip]) -> list[TokenBatch]:
         return self._inference.compress(clips)
 
-    def read(self, window: WindowTokens, queries: Sequence[StandingQuery]) -> list[Reading]:
-        return self._inference.read(window, queries)
+    def forget(self) -> None:
+        self._inference.forget()
+
+    def read(
+        self, asked: Sequence[tuple[Window, tuple[StandingQuery, ...]]], *memories: WindowTokens
+    ) -> list[list[Reading]]:
+        """Read each window and its queries against the memory at its place.
+
+        The memories are arguments of their own so that Ray fetches them from the keeper: references inside another
+        argument would arrive as references, and fetching them first would take their bytes through the caller.
+        """
+        return self._inference.read([ReadRequest(memory, *one) for memory, one in zip(memories, asked, strict=True)])
 
     def answer(self, question: str, evidence: Evidence) -> Completion:
         return self._inference.answer(question, evidence)

@@ -49,8 +49,8 @@ class MemoryKeeper:
     def progress(self) -> list[Progress]:
         return self._shard.progress()
 
-    def window(self, feed_id: str, window: Window) -> WindowTokens:
-        return self._shard.window(feed_id, window)
+    def window(self, feed_id: str, window: Window, context_from_ms: int | None = None) -> WindowTokens:
+        return self._shard.window(feed_id, window, context_from_ms)
 
     def evidence(self, feed_id: str, window: Window, frame_ms: Int64Array, scores: Float32Array) -> Evidence:
         return self._shard.evidence(feed_id, window, frame_ms, scores)

@@ -49,7 +49,10 @@ class Running:
         # Task events are Ray's record of every call for its dashboard; it grows with each clip.
         options = {"num_cpus": 0, "max_restarts": -1, "enable_task_events": False}
         self._workers = [
-            actor(GpuWorker).options(**options, num_gpus=gpus).remote(config.model, config.reading) for _ in shards
+            actor(GpuWorker)
+            .options(**options, num_gpus=gpus)
+            .remote(config.model, config.reading, config.decode.sample_fps)
+            for _ in shards
         ]
         owned = [[p for p in partitions if p % len(shards) == shard] for shard in shards]
         self._keepers = [
@@ -69,11 +72,16 @@ class Running:
             actor(Ingestor).options(**options, max_concurrency=3).remote(settings, shard, owned[shard])
             for shard in shards
         ]
-        self._answerer = (
-            actor(Answerer)
-            .options(**options, max_concurrency=3)
-            .remote(AnswererSettings(config.broker, config.topics, config.reading, config.memory.path, self._timeout))
+        asking = AnswererSettings(
+            config.broker,
+            config.topics,
+            config.reading,
+            config.memory.path,
+            config.decode.sample_fps,
+            config.model.segment_frames,
+            self._timeout,
         )
+        self._answerer = actor(Answerer).options(**options, max_concurrency=3).remote(asking)
         self._ready()
 
     def __enter__(self) -> "Running":  # noqa: PYI034 (Self needs Python 3.11)

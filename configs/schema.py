@@ -86,6 +86,7 @@ class FlowConfig:
     shards: int = 1
     max_in_flight_clips: int = 32
     batch_clips: int = 8
+    batch_wait_ms: int = 100  # how long a clip waits for others, of any feed, to fill a batch with
     poll_records: int = 64
     poll_timeout_ms: int = 100
     flush_partial_clip_ms: int = 3_000
@@ -99,6 +100,7 @@ class FlowConfig:
             "batch_clips",
             f"{self.batch_clips} is not within 1..max_in_flight_clips ({self.max_in_flight_clips})",
         )
+        _check(0 <= self.batch_wait_ms <= 10_000, "batch_wait_ms", "must be within 0..10000 (milliseconds)")
         _check(1 <= self.poll_records <= 10_000, "poll_records", "must be within 1..10000")
         _check(1 <= self.poll_timeout_ms <= 10_000, "poll_timeout_ms", "must be within 1..10000 (milliseconds)")
         _check(self.flush_partial_clip_ms >= 100, "flush_partial_clip_ms", "must be at least 100 (milliseconds)")
@@ -173,7 +175,9 @@ class LanguageConfig:
 class ModelConfig:
     """The XComp model: shapes, schedule and precision.
 
-    Its weights are drawn from `seed`: everything is computed for real and means nothing yet.
+    With `checkpoint` empty, weights are drawn from `seed`: everything is computed for real and means nothing. Else it
+    names a folder (or a file of weights in one), and that folder's config.json decides every shape, `frames_per_clip`
+    and `tokens_per_frame`: what is set here for them does not count. To change one of them, change it there.
     """
 
     vision: VisionConfig = field(default_factory=VisionConfig)
@@ -186,6 +190,7 @@ class ModelConfig:
     device: str = "cpu"
     threads: int = 1
     seed: int = 0
+    checkpoint: str = ""
 
     def __post_init__(self) -> None:
         _check(self.tokens_per_frame >= 1, "tokens_per_frame", "must be at least 1")
@@ -211,8 +216,14 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ReadingConfig:
-    """How questions are read against memory, and when words are written."""
+    """How questions are read against memory, and when words are written.
 
+    `method` is "segments": the streaming method, in segments of `model.segment_frames` that every question shares;
+    or "passes": the published one, the whole window in one sequence and several passes from 1,024 frames on.
+    """
+
+    method: str = "segments"
+    cache_mb: int = 256  # keys and values of segments that a worker keeps for the next question
     max_frames: int = 1024
     evidence_frames: int = 16
     unknown_below: float = 0.55
@@ -222,6 +233,8 @@ class ReadingConfig:
     max_due_windows: int = 4
 
     def __post_init__(self) -> None:
+        _check(self.method in ("segments", "passes"), "method", f"{self.method!r} is neither 'segments' nor 'passes'")
+        _check(1 <= self.cache_mb <= 1_048_576, "cache_mb", "must be within 1..1048576 (MiB)")
         _check(self.max_frames >= 1, "max_frames", "must be at least 1")
         _check(1 <= self.evidence_frames <= 512, "evidence_frames", "must be within 1..512")
         _check(0.5 <= self.unknown_below < 1, "unknown_below", "must be within 0.5..1 (a probability)")

@@ -8,10 +8,12 @@ from standwatch.pipeline.clock import now_ms
 from standwatch.pipeline.deadletters import bury
 from standwatch.pipeline.decode import ChunkDecoder
 from standwatch.pipeline.flow import IngestFlow, Intake
+from standwatch.pipeline.lookback import context_from_ms
 from standwatch.pipeline.ports import Compressor, LanguageModel, QuestionReader, Sink, Source
 from standwatch.pipeline.querystore import QueryStore
+from standwatch.pipeline.segmentgrid import SegmentGrid
 from standwatch.pipeline.shard import MemoryShard
-from standwatch.pipeline.types import Due
+from standwatch.pipeline.types import Due, ReadRequest
 
 
 class LocalPipeline:
@@ -29,6 +31,7 @@ class LocalPipeline:
         self._config, self._source, self._sink = config, source, sink
         self._compressor, self._reader = compressor, reader
         self._partitions = sorted(source.partitions())
+        self._grid = SegmentGrid(config.decode.sample_fps, config.model.segment_frames)
         topic = config.topics.chunks
         frames_per_clip = config.model.vision.frames_per_clip
         self._flow = IngestFlow(topic, config.decode, config.flow, frames_per_clip, ChunkDecoder(config.decode))
@@ -69,6 +72,7 @@ class LocalPipeline:
         self.memory.close()
 
     def _rewind(self) -> None:
+        self._compressor.forget()
         state = self.memory.rewind()
         self._session, self._seq = state.session, 0
         self._flow.rewind(state)
@@ -81,8 +85,9 @@ class LocalPipeline:
         self._seq += 1
 
     def _conclude(self, due: Due) -> None:
-        window = self.memory.window(due.feed_id, due.window)
-        (reading,) = self._reader.read(window, [due.query])
+        since_ms = context_from_ms(self._config.reading, self._grid, due.window)
+        memory = self.memory.window(due.feed_id, due.window, since_ms)
+        ((reading,),) = self._reader.read([ReadRequest(memory, due.window, (due.query,))])
         wanted = self._answering.wanted(due, reading)
         evidence = self.memory.evidence(due.feed_id, due.window, reading.frame_ms[wanted], reading.relevance[wanted])
         for event in self._answering.conclude(due, reading, evidence, now_ms()):

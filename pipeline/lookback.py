@@ -1,10 +1,17 @@
-"""Decides which frames of a long span are read when a question looks back further than one reading can hold."""
+"""Decides which frames of the past a question needs: those before its window, and which of a span too long to read."""
 
 from dataclasses import replace
 
 import numpy as np
 
-from standwatch.pipeline.types import Int64Array, WindowTokens
+from standwatch.configs.schema import ReadingConfig
+from standwatch.pipeline.segmentgrid import SegmentGrid
+from standwatch.pipeline.types import Int64Array, Window, WindowTokens
+
+
+def context_from_ms(reading: ReadingConfig, grid: SegmentGrid, window: Window) -> int:
+    """From where on the memory of a window is to be fetched: its first segment's start, or its own for `passes`."""
+    return grid.context_from_ms(window) if reading.method == "segments" else window.from_ms
 
 
 def spread(frames: int, most: int, group: int) -> Int64Array:

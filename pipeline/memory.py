@@ -42,9 +42,14 @@ class MemoryReader:
         """Every feed that was ever in this memory, by name."""
         return self.stat().feeds
 
-    def window(self, feed_id: str, window: Window) -> WindowTokens:
-        """The rows of a window. Raises `BadInput` for a feed never seen and for two token spaces in it."""
-        return self._read(lambda memories: self._recall.window(holding(memories, feed_id, window), feed_id, window))
+    def window(self, feed_id: str, window: Window, context_from_ms: int | None = None) -> WindowTokens:
+        """The rows of a window, and those before it that `Recall.window` says.
+
+        Raises `BadInput` for a feed never seen and for two token spaces in the window.
+        """
+        return self._read(
+            lambda memories: self._recall.window(holding(memories, feed_id, window), feed_id, window, context_from_ms)
+        )
 
     def evidence(self, feed_id: str, window: Window, frame_ms: Int64Array, scores: Float32Array) -> Evidence:
         """Some frames of a window with their thumbnails, in the order of time. Raises `BadInput` if one is not held."""

@@ -9,10 +9,9 @@ from standwatch.pipeline.types import (
     Evidence,
     Outgoing,
     Reading,
+    ReadRequest,
     Record,
-    StandingQuery,
     TokenBatch,
-    WindowTokens,
 )
 
 
@@ -67,15 +66,26 @@ class Sink(Protocol):
 
 
 class Compressor(Protocol):
-    """Frames to tokens; many feeds in one call, with the results of one by one."""
+    """Frames to tokens; many feeds in one call, with the results of one by one. May keep a state for each feed."""
 
-    def compress(self, clips: Sequence[Clip]) -> list[TokenBatch]: ...
+    def compress(self, clips: Sequence[Clip]) -> list[TokenBatch]:
+        """Tokens of each clip, in order. Clips of one feed come in the order of time, over all calls."""
+        ...
+
+    def forget(self) -> None:
+        """Forget every feed; what comes next is a replay from where the memory says."""
+        ...
 
 
 class QuestionReader(Protocol):
-    """Questions against a window of memory; one `Reading` for each question, in order."""
+    """Questions against windows of memory; many feeds in one call, with the results of one by one."""
 
-    def read(self, window: WindowTokens, queries: Sequence[StandingQuery]) -> list[Reading]: ...
+    def read(self, requests: Sequence[ReadRequest]) -> list[list[Reading]]:
+        """For each request one `Reading` per query, in order; its window and frames are those of `request.window`.
+
+        Raises `BadInput` when any request cannot be read; asked one by one, the others can.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

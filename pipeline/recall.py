@@ -28,19 +28,29 @@ class Recall:
         self._open: OrderedDict[str, tuple[int, RowReader]] = OrderedDict()
         self._bytes = 0
 
-    def window(self, memory: RollingMemory, feed_id: str, window: Window) -> WindowTokens:
+    def window(
+        self, memory: RollingMemory, feed_id: str, window: Window, context_from_ms: int | None = None
+    ) -> WindowTokens:
         """The rows of a window. Views of the mapped file where one file holds them all, else one copy of these rows.
 
-        Raises `BadInput` when they are of two token spaces, and `FileNotFoundError` when `memory` is out of date.
+        The rows from `context_from_ms` on that stand before them come along as far as they are of the same token
+        space; none when the window itself holds nothing. Raises `BadInput` when the window is of two token spaces,
+        and `FileNotFoundError` when `memory` is out of date.
         """
-        found = self._rows(memory, feed_id, window)
-        space = _one_space(feed_id, found)
+        span = Window(min(window.from_ms, window.from_ms if context_from_ms is None else context_from_ms), window.to_ms)
+        found = self._rows(memory, feed_id, span)
+        own = [piece for piece in found if piece[1].frame_ms[piece[3] - 1] >= window.from_ms]
+        space = _one_space(feed_id, own)
+        first = len(found) - len(own)
+        while first and found[first - 1][0].file.token_space == space:
+            first -= 1
+        found = found[first:] if own else []
         frame_ms = [rows.frame_ms[low:high] for _, rows, low, high in found]
         offsets = [rows.offset[low:high] for _, rows, low, high in found]
         tokens = [rows.tokens[low:high] for _, rows, low, high in found]
         return WindowTokens(
             feed_id=feed_id,
-            window=window,
+            window=span,
             topic=memory.manifest.topic,
             partition=memory.manifest.partition,
             frame_ms=_one(frame_ms, np.empty(0, np.int64)),

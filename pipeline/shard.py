@@ -111,10 +111,13 @@ class MemoryShard:
         """How far every feed is."""
         return [one for store in self._stores.values() for one in progress(store.manifest)]
 
-    def window(self, feed_id: str, window: Window) -> WindowTokens:
-        """The durable rows of a window. Raises `BadInput` for a feed never seen and for two token spaces in it."""
+    def window(self, feed_id: str, window: Window, context_from_ms: int | None = None) -> WindowTokens:
+        """The durable rows of a window, and those before it that `Recall.window` says.
+
+        Raises `BadInput` for a feed never seen and for two token spaces in the window.
+        """
         with self._reading():
-            return self._recall.window(self._holding(feed_id, window), feed_id, window)
+            return self._recall.window(self._holding(feed_id, window), feed_id, window, context_from_ms)
 
     def evidence(self, feed_id: str, window: Window, frame_ms: Int64Array, scores: Float32Array) -> Evidence:
         """Some frames of a window with their thumbnails, in the order of time. Raises `BadInput` if one is not held."""

@@ -4,7 +4,8 @@ SourceOffset, Record, Outgoing     a place in a topic; what was read from one; w
 Chunk, Clip, TokenBatch            video undecoded; decoded and sampled; compressed
 Rewind, FeedMark, Progress         where to go on reading; how far a feed is; what is safe
 StandingQuery, Window, Due         asked once; a span of time; a query whose window is complete
-WindowTokens, Reading, Evidence    memory of a span; one pass of a question over it; what was selected
+WindowTokens, ReadRequest          memory of a span; questions to read against a window of it
+Reading, Evidence                  one pass of a question over a window; what was selected
 Alert, Answer, Evaluation          what comes out; and the log of why
 
 Letters in shapes: T frames of a clip, N frames of a window, K selected frames, n tokens per frame, D width.
@@ -199,13 +200,25 @@ class WindowTokens:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ReadRequest:
+    """Questions to read together against one window of a feed.
+
+    `memory` holds the window's frames, and may begin before it: those frames are context, they are not read.
+    """
+
+    memory: WindowTokens
+    window: Window
+    queries: tuple[StandingQuery, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Reading:
     """One question read against one window."""
 
     query_id: str
     feed_id: str
     window: Window
-    frame_ms: Int64Array  # [N]
+    frame_ms: Int64Array  # [N], all within the window
     relevance: Float32Array  # [N]
     verdict: Verdict
     probability: float  # of yes against no, 0..1

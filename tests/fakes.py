@@ -12,11 +12,10 @@ from standwatch.pipeline.types import (
     Evidence,
     Outgoing,
     Reading,
+    ReadRequest,
     Record,
-    StandingQuery,
     TokenBatch,
     Verdict,
-    WindowTokens,
 )
 
 SPACE = "mean-colours"
@@ -51,6 +50,9 @@ class ColourCompressor:
         self._fate.meet("compress")
         return [self._one(clip) for clip in clips]
 
+    def forget(self) -> None:
+        self._fate.meet("forget")
+
     def _one(self, clip: Clip) -> TokenBatch:
         middle_y, middle_x = clip.frames.shape[1] // 2, clip.frames.shape[2] // 2
         rows = (clip.frames[:, :middle_y], clip.frames[:, middle_y:])
@@ -73,14 +75,19 @@ class BrightnessReader:
     def __init__(self, fate: Fate) -> None:
         self._fate = fate
 
-    def read(self, window: WindowTokens, queries: Sequence[StandingQuery]) -> list[Reading]:
+    def read(self, requests: Sequence[ReadRequest]) -> list[list[Reading]]:
         self._fate.meet("read")
-        light = window.tokens.astype(np.float32).mean(axis=(1, 2)) if len(window.frame_ms) else np.empty(0, np.float32)
+        return [self._one(request) for request in requests]
+
+    def _one(self, request: ReadRequest) -> list[Reading]:
+        memory, window = request.memory, request.window
+        own = (memory.frame_ms >= window.from_ms) & (memory.frame_ms < window.to_ms)
+        light = memory.tokens[own].astype(np.float32).mean(axis=(1, 2)) if own.any() else np.empty(0, np.float32)
         bright = float(np.clip(light.mean(), 0, 1)) if len(light) else 0.5
         said = Verdict.UNKNOWN if not len(light) else Verdict.YES if bright >= 0.5 else Verdict.NO
         return [
-            Reading(q.query_id, window.feed_id, window.window, window.frame_ms, light, said, bright, 0.0)
-            for q in queries
+            Reading(q.query_id, memory.feed_id, window, memory.frame_ms[own], light, said, bright, 0.0)
+            for q in request.queries
         ]
 
 

@@ -144,6 +144,9 @@ def test_a_section_is_no_value(content: str, file: Path) -> None:
         ("flow.shards=0", "flow.shards: 0 is not within 1..1024"),
         ("model.vision.width=385", "model.vision.width: must be a multiple of heads (6)"),
         ("memory.path=''", "memory.path: must not be empty"),
+        ("flow.batch_wait_ms=-1", "flow.batch_wait_ms: must be within 0..10000 (milliseconds)"),
+        ("reading.method=stream", "reading.method: 'stream' is neither 'segments' nor 'passes'"),
+        ("reading.cache_mb=0", "reading.cache_mb: must be within 1..1048576 (MiB)"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_its_full_name(override: str, message: str) -> None:

@@ -1,10 +1,12 @@
-"""Which frames of a long span are read: whole groups, spread over all of it."""
+"""Which frames of the past a question needs; of a long span whole groups, spread over all of it."""
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from standwatch.pipeline.lookback import spread, thin
+from standwatch.configs.schema import ReadingConfig
+from standwatch.pipeline.lookback import context_from_ms, spread, thin
+from standwatch.pipeline.segmentgrid import SegmentGrid
 from standwatch.pipeline.types import Window, WindowTokens
 from tests.questions_world import UNTIMED
 
@@ -45,6 +47,12 @@ def test_no_part_of_the_span_is_passed_over(frames: int, groups: int, group: int
         widest = -(-all_groups // groups)
         taken = sorted({index // group for index in kept.tolist()})
         assert max(np.diff([*taken, all_groups])) <= widest
+
+
+def test_only_reading_in_segments_needs_frames_before_the_window() -> None:
+    grid, window = SegmentGrid(1.0, 8), Window(9_000, 12_000)
+    assert context_from_ms(ReadingConfig(method="segments"), grid, window) == 4_000
+    assert context_from_ms(ReadingConfig(method="passes"), grid, window) == 9_000
 
 
 def test_ten_frames_thinned_to_four_are_two_pairs_from_the_start_and_the_middle() -> None:

@@ -209,6 +209,52 @@ def test_windows_never_mix_token_spaces(keeper: Keeper) -> None:
     assert verify(str(keeper.root)) == []
 
 
+def test_tokens_of_two_representations_are_never_read_together(keeper: Keeper) -> None:
+    """16 tokens a frame from the projector and 1 from the compressor are the same record and another space."""
+    sixteen, one = np.ones((2, 16, 3), np.float16), np.ones((2, 1, 3), np.float16)
+    keeper.commit(replace(batch("cam", [10, 20], token_space="space-16"), tokens=sixteen), p0=1)
+    keeper.commit(replace(batch("cam", [30, 40], 1, token_space="space-1"), tokens=one), p0=2)
+    with pytest.raises(BadInput, match="'space-16' to 'space-1'"):
+        keeper.shard.window("cam", ALL)
+    assert keeper.shard.window("cam", Window(0, 30)).tokens.shape == (2, 16, 3)
+    assert keeper.shard.window("cam", Window(30, 90)).tokens.shape == (2, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("window", "context_from_ms", "expected"),
+    [
+        (Window(30, 45), 10, [10, 20, 30, 40]),
+        (Window(30, 45), 15, [20, 30, 40]),
+        (Window(30, 45), 21, [30, 40]),
+        (Window(30, 45), 30, [30, 40]),
+        (Window(30, 45), 44, [30, 40]),
+        (Window(30, 45), -5, [10, 20, 30, 40]),
+        (Window(41, 60), 0, []),
+        (Window(35, 15), 0, []),
+    ],
+)
+def test_a_window_comes_with_the_rows_before_it_that_are_asked_for(
+    keeper: Keeper, window: Window, context_from_ms: int, expected: list[int]
+) -> None:
+    keeper.commit(batch("cam", [10, 20], 0), p0=1)
+    keeper.commit(batch("cam", [30, 40], 1), p0=2)
+    held = keeper.shard.window("cam", window, context_from_ms)
+    assert held.frame_ms.tolist() == expected
+    assert held.tokens.ravel()[::6].tolist() == expected
+    assert held.window == Window(min(window.from_ms, context_from_ms), window.to_ms)
+
+
+def test_rows_of_another_space_before_a_window_are_left_out_and_no_reason_to_refuse_it(keeper: Keeper) -> None:
+    keeper.append(batch("cam", [10], 0, token_space="space-2", width=7), p0=1)
+    keeper.append(batch("cam", [20, 30], 1), p0=2)
+    keeper.commit(batch("cam", [40, 50], 2, token_space="space-2", width=7), p0=3)
+    held = keeper.shard.window("cam", Window(50, 60), 0)
+    assert (held.frame_ms.tolist(), held.token_space) == ([40, 50], "space-2")
+    assert held.tokens.shape == (2, 2, 7)
+    with pytest.raises(BadInput, match="'space-1' to 'space-2'"):
+        keeper.shard.window("cam", Window(30, 60), 0)
+
+
 def test_evidence_comes_in_the_order_of_time_with_its_own_scores_and_pictures(keeper: Keeper) -> None:
     keeper.commit(batch("cam", [10, 20, 30], 0), p0=1)
     keeper.commit(batch("cam", [40, 50], 1, thumbnails=False), p0=2)
