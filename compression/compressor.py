@@ -7,8 +7,10 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from standwatch.compression.preprocess import UInt8Array, preprocess
+from standwatch.compression.segments import Int64Array, OpenSegments, SegmentBuilder
 from standwatch.compression.xcomp import XComp
 
 Float16Array: TypeAlias = npt.NDArray[np.float16]
@@ -19,76 +21,97 @@ CPU_BATCH = 2
 GPU_BATCH = 32
 
 
-@dataclass(frozen=True)
-class CompressorState:
-    """All that a feed's compression depends on besides its next clip; rebuilt by replay.
+@dataclass(frozen=True, eq=False)
+class FeedClip:
+    """Frames uint8 [T, H, W, 3] of one feed, T in 1..frames_per_clip, and their slots [T] on the sampling grid."""
 
-    XComp's clips do not see each other, so only progress is left to carry.
-    """
-
-    frames_seen: int = 0
+    frames: UInt8Array
+    slots: Int64Array
 
 
 class Compressor:
-    """Clips in, tokens out. Holds weights but no feed's state, so one instance serves every feed."""
+    """Clips in, tokens out. Holds weights but no feed's state, so one instance serves every feed.
 
-    def __init__(self, model: XComp) -> None:
+    A feed's state is its open segments: all that its compression and its questions depend on besides the next clip,
+    bounded, and rebuilt by replay. With `segments`, every clip is appended to them: questions find them ready, and
+    where memory holds one token per frame it is their result. Without, states stay empty, and memory must hold the
+    projector's tokens.
+    """
+
+    def __init__(self, model: XComp, segments: SegmentBuilder | None) -> None:
+        if segments is None and model.reads_one_token:
+            raise ValueError("frame_tokens: 1 token per frame is made in segments; use the method 'segments'")
         self._model = model
+        self._segments = segments
         self._frames_per_clip = model.config.vision.frames_per_clip
 
-    def start(self) -> CompressorState:
+    def start(self) -> OpenSegments:
         """The state of a feed before its first clip."""
-        return CompressorState()
+        return OpenSegments()
 
-    def step(self, state: CompressorState, frames: UInt8Array) -> tuple[CompressorState, Float16Array]:
-        """Compress one clip, uint8 [T, H, W, 3] with T in 1..frames_per_clip, to float16 [T, n, D].
+    def step(self, state: OpenSegments, clip: FeedClip) -> tuple[OpenSegments, Float16Array]:
+        """Compress one clip to float16 [T, n, D], n being the model's `frame_tokens`.
 
-        Raises ValueError for anything else. A clip of another length has tokens of its own kind: frames are not
-        interchangeable between clips.
+        Raises ValueError for frames that are not a clip, and for slots that do not come after the last ones. A clip
+        of fewer frames has tokens of its own kind: frames are not interchangeable between clips.
         """
-        return self.step_batch([state], [frames])[0]
+        return self.step_batch([state], [clip])[0]
 
     def step_batch(
-        self, states: Sequence[CompressorState], clips: Sequence[UInt8Array]
-    ) -> list[tuple[CompressorState, Float16Array]]:
-        """`step` for clips of many feeds, in their order. Lengths and source sizes may differ between clips."""
+        self, states: Sequence[OpenSegments], clips: Sequence[FeedClip]
+    ) -> list[tuple[OpenSegments, Float16Array]]:
+        """`step` for one clip each of many feeds, in their order. Lengths and source sizes may differ between clips.
+
+        All or nothing: after an error the states are as good as before.
+        """
         if len(states) != len(clips):
             raise ValueError(f"states and clips must pair up, got {len(states)} and {len(clips)}")
         for clip in clips:
-            self._check(clip)
-        tokens: list[Float16Array | None] = [None] * len(clips)
-        for members in _groups([len(clip) for clip in clips], self._batch_size()):
-            for member, compressed in zip(members, self._compress([clips[i] for i in members]), strict=True):
-                tokens[member] = compressed
-        results = []
-        for state, clip_tokens in zip(states, tokens, strict=True):
-            assert clip_tokens is not None, "every clip is in one group"
-            results.append((CompressorState(state.frames_seen + len(clip_tokens)), clip_tokens))
-        return results
+            self._check(clip.frames)
+        projected: dict[int, Tensor] = {}
+        for members in _groups([len(clip.frames) for clip in clips], self._batch_size()):
+            projected.update(zip(members, self._project([clips[i].frames for i in members]), strict=True))
+        tokens = [projected[i] for i in range(len(clips))]
+        opened = list(states)
+        if self._segments is not None and clips:
+            opened, tokens = self._append(opened, tokens, [clip.slots for clip in clips])
+        return [(segments, made.cpu().numpy()) for segments, made in zip(opened, tokens, strict=True)]
 
     @torch.inference_mode()
-    def _compress(self, clips: list[UInt8Array]) -> Float16Array:
-        """Clips of equal length -> [B, T, n, D]."""
+    def _project(self, clips: list[UInt8Array]) -> Tensor:
+        """Clips of equal length -> projector tokens float16 [B, T, n, D]."""
         pixels = preprocess([frame for clip in clips for frame in clip], self._model.config.vision.image_px)
         weight = self._model.decoder.embed_tokens.weight  # names the device and precision of all
         batch = torch.unflatten(pixels.to(weight), 0, (len(clips), -1))  # [B, T, 3, S, S]
-        tokens: Float16Array = self._model.compress(batch).to(torch.float16).cpu().numpy()
-        return tokens
+        return self._model.compress(batch).to(torch.float16)
+
+    @torch.inference_mode()
+    def _append(
+        self, opened: Sequence[OpenSegments], tokens: Sequence[Tensor], slots: Sequence[Int64Array]
+    ) -> tuple[list[OpenSegments], list[Tensor]]:
+        """Run the clips into their feeds' segments; what memory holds of them then."""
+        assert self._segments is not None, "called only where there are segments"
+        # What is read later from memory went through float16, so the open segments take it from there too.
+        videos = [own.to(self._segments.prefix.dtype) for own in tokens]
+        advanced = self._segments.advance(opened, videos, slots)
+        if self._model.readout is None:
+            return [state for state, _ in advanced], list(tokens)
+        return [state for state, _ in advanced], [self._model.readout(final).to(torch.float16) for _, final in advanced]
 
     def _batch_size(self) -> int:
         return CPU_BATCH if self._model.config.device == "cpu" else GPU_BATCH
 
-    def _check(self, clip: UInt8Array) -> None:
-        if not isinstance(clip, np.ndarray) or clip.dtype != np.uint8:
-            kind = getattr(clip, "dtype", type(clip).__name__)
+    def _check(self, frames: UInt8Array) -> None:
+        if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
+            kind = getattr(frames, "dtype", type(frames).__name__)
             raise ValueError(
                 f"frames: must be a uint8 array [T, H, W, 3], got {kind}; scale and convert the pixels first"
             )
-        if clip.ndim != 4 or clip.shape[-1] != 3 or 0 in clip.shape:
-            raise ValueError(f"frames: must be a non-empty uint8 array [T, H, W, 3], got shape {list(clip.shape)}")
-        if len(clip) > self._frames_per_clip:
+        if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
+            raise ValueError(f"frames: must be a non-empty uint8 array [T, H, W, 3], got shape {list(frames.shape)}")
+        if len(frames) > self._frames_per_clip:
             raise ValueError(
-                f"frames: a clip has at most frames_per_clip={self._frames_per_clip} frames, got {len(clip)}; cut it"
+                f"frames: a clip has at most frames_per_clip={self._frames_per_clip} frames, got {len(frames)}; cut it"
             )
 
 

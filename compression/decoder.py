@@ -1,7 +1,8 @@
-"""Decides what one language model layer computes, and what it remembers: a plain Qwen2 decoder (spec §6)."""
+"""Decides what one language model layer computes: a plain Qwen2 decoder layer in two halves (spec §6).
 
-from collections.abc import Callable
-from typing import TypeAlias
+`project` gives queries, keys and values; `finish` takes what attention made of them. What lies between, which rows see
+which, is the caller's: appending frames, asking questions and training differ in nothing else.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -9,24 +10,38 @@ from torch import Tensor, nn
 
 from standwatch.configs.schema import LanguageConfig
 
-# Called inside every layer with (layer, queries [H, m, hd], keys [Hkv, S, hd]), both already rotated;
-# the keys end with those of the m rows.
-Observer: TypeAlias = Callable[[int, Tensor, Tensor], None]
-
 
 class Rotary:
-    """Rotate-half position embedding for positions 0..length-1."""
+    """Rotate-half position embedding: tables of cosines and sines, as long as positions were asked for so far."""
 
-    def __init__(self, length: int, head_dim: int, theta: float, like: Tensor) -> None:
-        frequencies = rotary_frequencies(head_dim, theta, torch.float32).to(like.device)
+    def __init__(self, head_dim: int, theta: float) -> None:
+        self._head_dim, self._theta = head_dim, theta
+        self._tables: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+
+    def at(self, spans: list[tuple[int, int]], like: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [R, hd] of positions first..first+count-1 of each (first, count), one after the other."""
+        tables = self._up_to(max(first + count for first, count in spans), like)
+        parts = ([table[first : first + count] for first, count in spans] for table in tables)
+        cos, sin = (part[0] if len(part) == 1 else torch.cat(part) for part in parts)
+        return cos, sin
+
+    def of(self, positions: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [R, hd] of any positions [R]."""
+        cos, sin = self._up_to(int(positions.max()) + 1, like)
+        return cos[positions], sin[positions]
+
+    def _up_to(self, end: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        key = like.device, like.dtype
+        if key not in self._tables or len(self._tables[key][0]) < end:
+            with torch.inference_mode(False), torch.no_grad():  # training may use what inference made
+                self._tables[key] = self._table(1 << (end - 1).bit_length(), like)
+        return self._tables[key]
+
+    def _table(self, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        frequencies = rotary_frequencies(self._head_dim, self._theta, torch.float32).to(like.device)
         angles = torch.arange(length, device=like.device)[:, None] * frequencies
         angles = torch.cat((angles, angles), -1)  # [length, hd]
-        self._cos, self._sin = angles.cos().to(like.dtype), angles.sin().to(like.dtype)
-
-    def at(self, rows: Tensor, position: int) -> Tensor:
-        """Rotate rows [H, m, hd] standing at `position`, `position` + 1, ..."""
-        end = position + rows.shape[1]
-        return rotate(rows, self._cos[position:end], self._sin[position:end])
+        return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
 
 
 def rotary_frequencies(head_dim: int, theta: float, dtype: torch.dtype) -> Tensor:
@@ -35,36 +50,9 @@ def rotary_frequencies(head_dim: int, theta: float, dtype: torch.dtype) -> Tenso
 
 
 def rotate(rows: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair of [..., hd] by its angle; cos and sin broadcast against it."""
     first, second = rows.chunk(2, -1)
     return rows * cos + torch.cat((-second, first), -1) * sin
-
-
-class LayerCache:
-    """Keys and values [Hkv, length, hd] that one layer has seen, in storage allocated once."""
-
-    def __init__(self, config: LanguageConfig, capacity: int, like: Tensor) -> None:
-        self._keys = like.new_empty(config.kv_heads, capacity, config.head_dim)
-        self._values = torch.empty_like(self._keys)
-        self.length = 0
-
-    @property
-    def room(self) -> int:
-        """Positions that can still be appended."""
-        return self._keys.shape[1] - self.length
-
-    @property
-    def keys(self) -> Tensor:
-        return self._keys[:, : self.length]
-
-    @property
-    def values(self) -> Tensor:
-        return self._values[:, : self.length]
-
-    def append(self, keys: Tensor, values: Tensor) -> None:
-        end = self.length + keys.shape[1]
-        self._keys[:, self.length : end] = keys
-        self._values[:, self.length : end] = values
-        self.length = end
 
 
 class RmsNorm(nn.Module):
@@ -90,32 +78,12 @@ class SelfAttention(nn.Module):
         self.o_proj = nn.Linear(query_width, config.width, bias=False)
 
     def heads(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys, values [H, m, hd] of rows [m, D]."""
+        """Queries [H, R, hd], keys and values [Hkv, R, hd] of rows [R, D]."""
         queries, keys, values = (
             proj(rows).unflatten(-1, (-1, self.head_dim)).transpose(0, 1)
             for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
         return queries, keys, values
-
-    def mix(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Causal attention of the last m positions, queries [H, m, hd], over all S keys; back to [m, D]."""
-        attended = F.scaled_dot_product_attention(
-            queries[None],
-            keys[None],
-            values[None],
-            attn_mask=_causal_tail_mask(queries.shape[1], keys.shape[1], queries.device),
-            is_causal=queries.shape[1] == keys.shape[1],
-            enable_gqa=True,
-        )[0]
-        mixed: Tensor = self.o_proj(attended.transpose(0, 1).flatten(1))
-        return mixed
-
-
-def _causal_tail_mask(rows: int, keys: int, device: torch.device) -> Tensor | None:
-    """None where the kernel needs no mask tensor: a whole causal sequence, or one row that sees everything."""
-    if rows in (1, keys):
-        return None
-    return torch.ones(rows, keys, dtype=torch.bool, device=device).tril_(keys - rows)
 
 
 class GatedMlp(nn.Module):
@@ -131,23 +99,20 @@ class GatedMlp(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    def __init__(self, config: LanguageConfig, index: int) -> None:
+    def __init__(self, config: LanguageConfig) -> None:
         super().__init__()
-        self.index = index
         self.self_attn = SelfAttention(config)
         self.mlp = GatedMlp(config)
         self.input_layernorm = RmsNorm(config.width, config.rms_eps)
         self.post_attention_layernorm = RmsNorm(config.width, config.rms_eps)
 
-    def forward(self, rows: Tensor, cache: LayerCache, rotary: Rotary, observe: Observer | None) -> Tensor:
-        """Rows [m, D] standing right behind what `cache` holds; appends their keys and values to it."""
-        assert len(rows) <= cache.room, "the decoder checks for room before it runs its layers"
-        position = cache.length
+    def project(self, rows: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [H, R, hd], keys and values [Hkv, R, hd] of rows [R, D]; queries and keys stand at their angles."""
         queries, keys, values = self.self_attn.heads(self.input_layernorm(rows))
-        queries = rotary.at(queries, position)
-        cache.append(rotary.at(keys, position), values)
-        if observe is not None:
-            observe(self.index, queries, cache.keys)
-        rows = rows + self.self_attn.mix(queries, cache.keys, cache.values)
+        return rotate(queries, cos, sin), rotate(keys, cos, sin), values
+
+    def finish(self, rows: Tensor, attended: Tensor) -> Tensor:
+        """The layer's output [R, D] from its input and what attention gave, [H, R, hd]."""
+        rows = rows + self.self_attn.o_proj(attended.transpose(0, 1).flatten(1))
         gated: Tensor = self.mlp(self.post_attention_layernorm(rows))
         return rows + gated

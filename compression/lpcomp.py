@@ -1,70 +1,53 @@
-"""Decides how frames shrink on their way through the decoder: LP-Comp with caches per layer (spec §7).
+"""Decides how frames shrink on their way through the decoder: LP-Comp, built append-only (spec §7, §14).
 
-Prefix and video are causal and come before any question, so they run once (`prefill`); every question, and every
-generated token, then runs against the layers' caches (`extend`). Both together are exactly one long prefill.
+Prefix and frames are causal and stand before any question, so they run once, in any number of pieces: a frame that
+comes later takes the position that it would have had, layer by layer. A piece costs its own rows, and attention over
+what is there. Many sequences go through as one batch of rows although each has its own length: only attention knows
+which row belongs to whom.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from standwatch.compression.decoder import DecoderLayer, LayerCache, Observer, RmsNorm, Rotary
-from standwatch.compression.schedule import Schedule, runnable_schedule
+from standwatch.compression.attention import Sight, attend
+from standwatch.compression.decoder import DecoderLayer, RmsNorm, Rotary
+from standwatch.compression.schedule import Schedule
+from standwatch.compression.videocache import VideoCache
 from standwatch.configs.schema import LanguageConfig
 
 
-@dataclass(frozen=True)
-class VideoLayout:
-    """Where the video lies in a layer's sequence: `prefix` tokens, then `frames` groups of n tokens, then text."""
+@dataclass(frozen=True, eq=False)
+class Appended:
+    """What came of frames appended to some caches: the caches after them, and final states, normed.
 
-    prefix: int
-    frames: int
-    tokens_by_layer: tuple[int, ...]
+    `prefix` [P, D] is None unless a cache was empty before; `frames` has [F, n_last, D] for each cache.
+    """
 
-    def text_start(self, layer: int) -> int:
-        return self.prefix + self.frames * self.tokens_by_layer[layer]
-
-
-class DecoderCache:
-    """What every layer remembers of one sequence. `lengths` is its whole position, and can be rewound."""
-
-    def __init__(self, layers: list[LayerCache], rotary: Rotary, layout: VideoLayout) -> None:
-        self.layers = layers
-        self.rotary = rotary
-        self.layout = layout
-
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        return tuple(layer.length for layer in self.layers)
-
-    @property
-    def room(self) -> int:
-        """Positions that can still be appended; the same in every layer."""
-        return self.layers[0].room
-
-    def rewind(self, lengths: tuple[int, ...]) -> None:
-        """Forget what was appended after `lengths` was read."""
-        for layer, length in zip(self.layers, lengths, strict=True):
-            assert length <= layer.length, "a cache can only be rewound to a place it has passed"
-            layer.length = length
+    caches: list[VideoCache]
+    prefix: Tensor | None
+    frames: list[Tensor]
 
 
 class Decoder(nn.Module):
-    """The language model. Sequences are single, [S, D]; the head is tied to the embedding.
+    """The language model. The head is tied to the embedding. Rows are [R, D]; there is no batch dimension."""
 
-    Raises ValueError if the schedule would drop tokens before the first layer (too few layers).
-    """
-
-    def __init__(self, config: LanguageConfig, tokens_per_frame: int, keep: str) -> None:
+    def __init__(self, config: LanguageConfig) -> None:
         super().__init__()
         self.config = config
-        self.schedule: Schedule = runnable_schedule(config.layers, tokens_per_frame, keep)
+        self.rotary = Rotary(config.head_dim, config.rope_theta)
         self.embed_tokens = nn.Embedding(config.vocab, config.width)
-        self.layers = nn.ModuleList(DecoderLayer(config, index) for index in range(config.layers))
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
         self.norm = RmsNorm(config.width, config.rms_eps)
 
-    def embed(self, ids: list[int]) -> Tensor:
+    @property
+    def stack(self) -> list[DecoderLayer]:
+        """The layers, first to last."""
+        return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
+
+    def embed(self, ids: Sequence[int]) -> Tensor:
         """Token ids -> [m, D]. ValueError for an id outside the vocabulary."""
         if ids and not 0 <= min(ids) <= max(ids) < self.config.vocab:
             raise ValueError(f"token ids must be within 0..{self.config.vocab - 1}, got {min(ids)}..{max(ids)}")
@@ -75,48 +58,134 @@ class Decoder(nn.Module):
         """Final hidden states [m, D] -> float32 [m, vocab]."""
         return (hidden @ self.embed_tokens.weight.T).float()
 
-    def prefill(self, prefix: Tensor, video: Tensor, room: int) -> tuple[Tensor, DecoderCache]:
-        """Run prefix [P, D] and video [F, n, D], leaving `room` further positions in every layer's cache.
+    def empty(self, schedule: Schedule, prefix: Tensor, capacity: int, room: int = 0) -> VideoCache:
+        """A cache without frames. ValueError if the schedule is another model's, or for too many positions."""
+        if schedule.layers != self.config.layers:
+            raise ValueError(f"schedule: is of {schedule.layers} layers, this decoder has {self.config.layers}")
+        return VideoCache.empty(self.config, schedule, prefix, capacity, room)
 
-        Returns the normed final hidden states [P + F*n_last, D] and the cache. ValueError if n is not the schedule's.
+    def append(self, caches: Sequence[VideoCache], videos: Sequence[Tensor]) -> Appended:
+        """Run new frames [F, n, D] of each cache behind those it holds; the same as if all had come at once.
+
+        The caches share one schedule, and those without frames one prefix. Raises ValueError for frames of another
+        shape, for more than a cache has capacity for, and if text stands in the way.
         """
-        if video.shape[1] != self.schedule.tokens_per_frame:
-            raise ValueError(
-                f"video has {video.shape[1]} tokens per frame, this decoder's schedule starts at "
-                f"{self.schedule.tokens_per_frame}"
-            )
-        cache = self._empty_cache(VideoLayout(len(prefix), len(video), self.schedule.tokens_by_layer), room)
-        rows = torch.cat((prefix, video.flatten(0, 1)))  # [P + F*n, D]
-        for index, layer in enumerate(self.layers):
-            if index in self.schedule.drop_steps:
-                rows = self._drop(rows, index, cache.layout)
-            rows = layer(rows, cache.layers[index], cache.rotary, None)
+        _check(caches, videos)
+        schedule = caches[0].schedule
+        newborn = next((cache for cache in caches if not cache.started), None)
+        prefix = 0 if newborn is None else len(newborn.prefix)
+        frames = [len(video) for video in videos]
+        rows = torch.cat([video.flatten(0, 1) for video in videos])
+        if newborn is not None:  # one run of the prefix serves all
+            rows = torch.cat((newborn.prefix, rows))
+        for index, layer in enumerate(self.stack):
+            if index in schedule.drop_steps:
+                rows = _drop(rows, prefix, schedule, index)
+            counts = [count * schedule.tokens_by_layer[index] for count in frames]
+            spans = [(cache.length(index) or len(cache.prefix), n) for cache, n in zip(caches, counts, strict=True)]
+            cos, sin = self.rotary.at([(0, prefix), *spans] if prefix else spans, rows)
+            projected = layer.project(rows, cos, sin)
+            sights = _remember(caches, index, prefix, counts, *projected)
+            rows = layer.finish(rows, _in_rows(attend(sights), caches, prefix))
         hidden: Tensor = self.norm(rows)
-        return hidden, cache
+        by_frame = torch.split(torch.unflatten(hidden[prefix:], 0, (sum(frames), -1)), frames)
+        return Appended(
+            [replace(cache, frames=cache.frames + count) for cache, count in zip(caches, frames, strict=True)],
+            hidden[:prefix] if prefix else None,
+            list(by_frame),
+        )
 
-    def extend(self, cache: DecoderCache, rows: Tensor, observe: Observer | None = None) -> Tensor:
-        """Run rows [m, D] behind all that `cache` holds; returns their normed final hidden states [m, D].
+    def prefill(self, schedule: Schedule, prefix: Tensor, video: Tensor, room: int = 0) -> VideoCache:
+        """The cache of a whole video [F, n, D] in one go, with room for that many rows of text."""
+        return self.append([self.empty(schedule, prefix, max(1, len(video)), room)], [video]).caches[0]
 
-        A row's position in layer l is that layer's current length, whatever was dropped before (spec §7.4).
+    def extend(self, cache: VideoCache, rows: Tensor) -> tuple[Tensor, VideoCache]:
+        """Write text rows [m, D] behind all that `cache` holds; their normed final states [m, D], and the cache then.
+
+        A row's position in layer l is that layer's own length, whatever was dropped before (spec §7.4).
         Raises ValueError if the cache was made with less room.
         """
-        if len(rows) > cache.room:
-            raise ValueError(f"the cache has room for {cache.room} more rows, got {len(rows)}: prefill with more room")
-        for layer, layer_cache in zip(self.layers, cache.layers, strict=True):
-            rows = layer(rows, layer_cache, cache.rotary, observe)
+        left = cache.room - cache.text
+        if len(rows) > left:
+            raise ValueError(f"rows: the cache has room for {left} more, got {len(rows)}; make it with more room")
+        for index, layer in enumerate(self.stack):
+            start, end = cache.length(index), cache.length(index) + len(rows)
+            cos, sin = self.rotary.at([(start, len(rows))], rows)
+            queries, keys, values = layer.project(rows, cos, sin)
+            cache.keys[index][:, start:end] = keys
+            cache.values[index][:, start:end] = values
+            sight = Sight(queries, cache.keys[index][:, :end], cache.values[index][:, :end])
+            rows = layer.finish(rows, attend([sight])[0])
         hidden: Tensor = self.norm(rows)
-        return hidden
+        return hidden, replace(cache, text=cache.text + len(hidden))
 
-    def _empty_cache(self, layout: VideoLayout, room: int) -> DecoderCache:
-        like = self.embed_tokens.weight
-        capacities = [layout.text_start(layer) + room for layer in range(self.config.layers)]
-        caches = [LayerCache(self.config, capacity, like) for capacity in capacities]
-        rotary = Rotary(max(capacities), self.config.head_dim, self.config.rope_theta, like)
-        return DecoderCache(caches, rotary, layout)
 
-    def _drop(self, rows: Tensor, layer: int, layout: VideoLayout) -> Tensor:
-        """Copy the survivors of every frame; prefix rows stay. [P + F*n, D] -> [P + F*n', D]."""
-        prefix, video = rows[: layout.prefix], rows[layout.prefix :]
-        places = list(self.schedule.survivors(layer))
-        groups = torch.unflatten(video, 0, (layout.frames, layout.tokens_by_layer[layer - 1]))  # [F, n, D]
-        return torch.cat((prefix, groups[:, places].flatten(0, 1)))
+def _check(caches: Sequence[VideoCache], videos: Sequence[Tensor]) -> None:
+    if not caches or len(caches) != len(videos):
+        raise ValueError(f"caches and videos must pair up, at least one of each; got {len(caches)} and {len(videos)}")
+    schedule = caches[0].schedule
+    wanted = schedule.tokens_per_frame, caches[0].prefix.shape[1]
+    newborn = [cache for cache in caches if not cache.started]
+    for cache, video in zip(caches, videos, strict=True):
+        if cache.schedule != schedule:
+            raise ValueError("schedule: caches of different schedules cannot run as one batch")
+        if video.dim() != 3 or video.shape[1:] != wanted or not len(video):
+            raise ValueError(
+                f"video: must be [F, {wanted[0]}, {wanted[1]}] with F of at least 1, the schedule starts at "
+                f"{wanted[0]} tokens per frame; got {list(video.shape)}"
+            )
+        if cache.text:
+            raise ValueError("text: frames cannot come after text; go back to `first(frames)`")
+        if cache.frames + len(video) > cache.capacity:
+            raise ValueError(f"frames: {cache.frames} and {len(video)} more exceed the capacity of {cache.capacity}")
+    if any(cache.prefix is not newborn[0].prefix and not cache.prefix.equal(newborn[0].prefix) for cache in newborn):
+        raise ValueError("prefix: caches that begin together must begin alike")
+
+
+def _drop(rows: Tensor, prefix: int, schedule: Schedule, layer: int) -> Tensor:
+    """Copy the survivors of every frame; prefix rows stay. [P + F*n, D] -> [P + F*n', D]."""
+    groups = torch.unflatten(rows[prefix:], 0, (-1, schedule.tokens_by_layer[layer - 1]))  # [F, n, D]
+    places = schedule.survivors(layer)
+    first, count = places[0], len(places)
+    # A run of neighbours, as with suffixes, is a slice; a list of places is a slow gather.
+    kept = groups[:, first : first + count] if places[-1] - first == count - 1 else groups[:, list(places)]
+    return torch.cat((rows[:prefix], kept.flatten(0, 1))) if prefix else kept.flatten(0, 1)
+
+
+def _remember(
+    caches: Sequence[VideoCache],
+    layer: int,
+    prefix: int,
+    counts: Sequence[int],
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+) -> list[Sight]:
+    """Put the new rows' keys and values into their caches; who sees what then."""
+    sights, row = [], prefix
+    for cache, count in zip(caches, counts, strict=True):
+        own = slice(row, row + count)
+        stored_keys, stored_values = cache.keys[layer], cache.values[layer]
+        start = cache.length(layer)
+        asking = queries[:, own]
+        if not cache.started:
+            stored_keys[:, :prefix], stored_values[:, :prefix] = keys[:, :prefix], values[:, :prefix]
+            start = prefix
+            # With the prefix among them queries and keys are as many, which the causal kernel needs no mask for.
+            asking = queries[:, : own.stop] if row == prefix else torch.cat((queries[:, :prefix], asking), 1)
+        end = start + count
+        stored_keys[:, start:end], stored_values[:, start:end] = keys[:, own], values[:, own]
+        sights.append(Sight(asking, stored_keys[:, :end], stored_values[:, :end]))
+        row += count
+    return sights
+
+
+def _in_rows(attended: Sequence[Tensor], caches: Sequence[VideoCache], prefix: int) -> Tensor:
+    """What every row attended to, in the order of the rows: the prefix once, then each cache's frames."""
+    if len(attended) == 1:
+        return attended[0]
+    parts = [part if cache.started else part[:, prefix:] for part, cache in zip(attended, caches, strict=True)]
+    if prefix:
+        first = next(part for part, cache in zip(attended, caches, strict=True) if not cache.started)
+        parts.insert(0, first[:, :prefix])
+    return torch.cat(parts, 1)

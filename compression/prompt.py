@@ -26,19 +26,24 @@ def prompt_text(question: str, duration_s: float, frames: int) -> str:
     return f"{_BEFORE}{IMAGE}{_message_line(duration_s, frames)}{question}{IM_END}\n{IM_START}{ASSISTANT}\n"
 
 
+def prefix_ids(tokenizer: TextTokenizer) -> list[int]:
+    """Token ids of every prompt before the video: they depend on no question."""
+    return tokenizer.encode(_BEFORE)
+
+
 def build_prompt(tokenizer: TextTokenizer, question: str, duration_s: float, frames: int) -> Prompt:
     """Tokenise both pieces, before and after the video, separately.
 
     Raises ValueError for an empty question, or one that contains a marker of the chat format.
     """
     _check_question(question)
-    before, after = prompt_text(question, duration_s, frames).split(IMAGE)
+    _, after = prompt_text(question, duration_s, frames).split(IMAGE)
     text = tokenizer.tokenize(after)
     question_at = len(_message_line(duration_s, frames))
     # A token may hold the end of the message and the question's first letter: it belongs to the question.
     start = next(row for row, end in enumerate(text.ends) if end > question_at)
     stop = assistant_start(text.ids, tokenizer.im_start_id, tokenizer.encode(ASSISTANT))
-    return Prompt(tuple(tokenizer.encode(before)), text.ids, QueryRows(start, stop))
+    return Prompt(tuple(prefix_ids(tokenizer)), text.ids, QueryRows(start, stop))
 
 
 def assistant_start(ids: Sequence[int], im_start_id: int, assistant_ids: Sequence[int]) -> int:

@@ -1,12 +1,16 @@
-"""Decides how relevant every group of frames is to a question, inside the decoder's layers: QC-Comp (spec §8).
+"""Decides how relevant every group of frames is to a question, inside the decoder's layers: QC-Comp (spec §8, §14).
 
-The question's rows attend without any mask over [prefix | frames | text]; a clip's score is the mean weight its tokens
-receive. Rotated queries and keys of the forward itself are reused: moving a window to another position is one
-rotation of the queries, because rotary attention depends on distances only (spec §14).
+The question's rows attend without any mask over [prefix | frames | text]; a clip's score is the mean weight that its
+tokens receive. What the pass over the text computes anyway is all that is needed: its rotated queries, and the cached
+keys of prefix and frames. A window that stands elsewhere is the same keys seen by shifted queries, because rotary
+attention depends on distances only.
+
+Not reproduced of the reference (spec §8), since no published number depends on it: a division by zero with fewer
+clips than a window has, and NaN scores for a question that leaves no rows; both are errors here.
 """
 
 import re
-from collections.abc import Container
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +18,9 @@ from torch import Tensor
 
 from standwatch.compression.decoder import rotary_frequencies, rotate
 from standwatch.compression.frame_sampling import GROUP
-from standwatch.compression.lpcomp import VideoLayout
 from standwatch.configs.schema import LanguageConfig
 
+_MOST_LOGITS = 1 << 25  # products held at a time
 UNCOVERED = 1e9  # the score of a clip that too few windows cover; it is no score at all
 
 
@@ -59,72 +63,125 @@ class QueryRows:
             raise ValueError(f"the question leaves no rows to score with (rows {self.start}..{self.stop - 1})")
 
 
-class ClipScorer:
-    """An `Observer` of the decoder that collects one score per clip and layer while the question runs.
+@dataclass(frozen=True, eq=False)
+class Asking:
+    """The rows that ask, of B questions about one video: row a of A belongs to one question and sees its words only.
 
-    The rows given to one `extend` call must include all of `rows`. After it, `scores[layer]` is float32 [clips];
-    "default" scores a shorter last clip too, segments only whole clips.
+    `words` [A, R] is True where row a sees row r of the text; `means` [B, A] averages over a question's rows.
     """
 
-    def __init__(
-        self,
-        config: LanguageConfig,
-        layout: VideoLayout,
-        rows: QueryRows,
-        score_type: ScoreType,
-        layers: Container[int],
-    ) -> None:
-        self.scores: dict[int, Tensor] = {}
-        self._frequencies = rotary_frequencies(config.head_dim, config.rope_theta, torch.float64)
-        self._layout = layout
-        self._rows = rows
-        self._type = score_type
-        self._layers = layers
+    queries: Tensor  # [H, A, hd], float32, rotated where they stand
+    words: Tensor
+    means: Tensor
 
-    def __call__(self, layer: int, queries: Tensor, keys: Tensor) -> None:
-        if layer not in self._layers:
-            return
-        behind = keys.shape[1] - self._layout.text_start(layer)  # text rows in the cache
-        first = self._rows.start - (behind - queries.shape[1])
-        last = self._rows.stop - (behind - queries.shape[1])
-        assert 0 <= first < last <= queries.shape[1], "the question must run in one call"
-        asking = queries[:, first:last].float()  # [H, R, hd]
-        score = self._whole if self._type.window == 0 else self._windows
-        self.scores[layer] = score(layer, asking, keys.float())
 
-    def _whole(self, layer: int, asking: Tensor, keys: Tensor) -> Tensor:
-        start, stop = self._layout.prefix, self._layout.text_start(layer)
-        weight = _logits(asking, keys).softmax(-1).mean((0, 1))[start:stop]  # [F*n]
-        clips = torch.split(weight, GROUP * self._layout.tokens_by_layer[layer])
-        return torch.stack([clip.mean() for clip in clips])
+@dataclass(frozen=True, eq=False)
+class Keys:
+    """What one layer holds, float32 and rotated: prefix [Hkv, P, hd], F' visible frames [Hkv, F'*n, hd], text."""
 
-    def _windows(self, layer: int, asking: Tensor, keys: Tensor) -> Tensor:
-        prefix, text_start = self._layout.prefix, self._layout.text_start(layer)
-        clip = GROUP * self._layout.tokens_by_layer[layer]
-        window = self._type.window * clip
-        clips = self._layout.frames // GROUP
-        # Every window stands right behind the prefix, with the text right behind it.
-        shift = prefix + window - text_start
-        text = _logits(asking, keys[:, text_start : text_start + self._rows.stop])
-        before = _logits(self._moved(asking, shift), keys[:, :prefix])
-        total, covered = keys.new_zeros(clips), keys.new_zeros(clips)
-        for start in self._type.window_starts(clips):
-            begin = prefix + start * clip
-            inside = _logits(self._moved(asking, shift + start * clip), keys[:, begin : begin + window])
-            weight = torch.cat((inside, before, text), -1).softmax(-1)[..., :window].mean((0, 1))  # [window]
-            total[start : start + self._type.window] += weight.view(-1, clip).mean(1)
-            covered[start : start + self._type.window] += 1
-        return torch.where(covered == covered.max(), total / covered, UNCOVERED)
+    prefix: Tensor
+    video: Tensor
+    text: Tensor  # [Hkv, R, hd], those of the rows that run now
+    tokens_per_frame: int
+    text_start: int  # position of the first text row
 
-    def _moved(self, asking: Tensor, distance: int) -> Tensor:
-        """The same rows standing `distance` positions further (behind, if negative)."""
-        angles = distance * self._frequencies  # float64: distances reach tens of thousands of positions
-        angles = torch.cat((angles, angles))
-        return rotate(asking, angles.cos().to(asking), angles.sin().to(asking))
+
+def whole_scores(asking: Asking, keys: Keys, context: int) -> Tensor:
+    """ "default": scores [B, clips] over all visible frames at once.
+
+    Clips are counted from the first frame held, of which `context` are not visible: the first clip may be a part of
+    one, as the last may. Every clip is scored.
+    """
+    groups = clip_of(context, keys.video.shape[1] // keys.tokens_per_frame, keys.video.device)
+    by_frame = _frame_weights(asking, keys)  # [B, F']
+    sums = by_frame.new_zeros(len(by_frame), int(groups[-1]) + 1).index_add_(1, groups, by_frame)
+    return sums / groups.bincount()
+
+
+def clip_of(context: int, frames: int, device: torch.device) -> Tensor:
+    """Which clip each visible frame is of, [F'], from 0; `context` frames before them are held and not visible."""
+    return (torch.arange(frames, device=device) + context) // GROUP - context // GROUP
+
+
+def window_scores(asking: Asking, keys: Keys, score_type: ScoreType, config: LanguageConfig) -> Tensor:
+    """ "segments_A_B": scores [B, clips] of whole clips, each the mean over the windows that contain it.
+
+    A clip that fewer windows contain than others has `UNCOVERED`. All frames held are visible.
+    """
+    clip = GROUP * keys.tokens_per_frame
+    size = score_type.window * clip
+    clips = keys.video.shape[1] // clip
+    starts = score_type.window_starts(clips)
+    windows = keys.video[:, : clips * clip].unfold(1, size, score_type.stride * clip)  # [Hkv, windows, hd, size]
+    prefix = keys.prefix.shape[1]
+    # Every window stands right behind the prefix, with the text right behind it.
+    shift = prefix + size - keys.text_start
+    total = keys.video.new_zeros(len(asking.means), clips)
+    for rows, means, words in _parts(asking, size * len(starts)):
+        rest = torch.cat((_logits(_moved(rows, [shift], config)[0], keys.prefix), _text(rows, keys, words)), -1)
+        moved = _moved(rows, [shift + start * clip for start in starts], config)  # [windows, H, A, hd]
+        grouped = _grouped(moved, keys.text.shape[0])  # [windows, Hkv, G*A, hd]
+        inside = grouped @ windows.transpose(0, 1)  # [windows, Hkv, G*A, size]
+        norm = torch.logaddexp(inside.logsumexp(-1), rest.logsumexp(-1))
+        weight = torch.unflatten((inside - norm[..., None]).exp_(), 2, (-1, rows.shape[1])).mean(
+            (1, 2)
+        )  # [windows, A, size]
+        by_clip = torch.unflatten(means @ weight, -1, (score_type.window, clip)).mean(-1)  # [windows, B, clips of it]
+        for start, scores in zip(starts, by_clip, strict=True):
+            total[:, start : start + score_type.window] += scores
+    covered = total.new_zeros(clips)
+    for start in starts:
+        covered[start : start + score_type.window] += 1
+    return torch.where(covered == covered.max(), total / covered, UNCOVERED)
+
+
+def _frame_weights(asking: Asking, keys: Keys) -> Tensor:
+    """Mean weight on the tokens of each visible frame, [B, F']."""
+    total: Tensor | float = 0.0
+    for rows, means, words in _parts(asking, keys.video.shape[1]):
+        rest = torch.cat((_logits(rows, keys.prefix), _text(rows, keys, words)), -1)
+        video = _logits(rows, keys.video)  # [Hkv, G*A, F'*n]
+        norm = torch.logaddexp(video.logsumexp(-1), rest.logsumexp(-1))
+        weight = torch.unflatten((video - norm[..., None]).exp_(), 1, (-1, rows.shape[1])).mean((0, 1))  # [A, F'*n]
+        total = total + means @ torch.unflatten(weight, -1, (-1, keys.tokens_per_frame)).mean(-1)
+    assert isinstance(total, Tensor), "a question has rows"
+    return total
+
+
+def _parts(asking: Asking, keys: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Queries, means and words of as many rows at a time as keep the products within reasonable memory."""
+    heads, count = asking.queries.shape[:2]
+    size = max(1, _MOST_LOGITS // (heads * keys))
+    return [
+        (asking.queries[:, at : at + size], asking.means[:, at : at + size], asking.words[at : at + size])
+        for at in range(0, count, size)
+    ]
+
+
+def _text(rows: Tensor, keys: Keys, words: Tensor) -> Tensor:
+    """Logits over the text, [Hkv, G*A, R]: a question does not see the others' words."""
+    hidden = torch.zeros_like(words, dtype=rows.dtype).masked_fill_(~words, -torch.inf)
+    by_head = torch.unflatten(_logits(rows, keys.text), 1, (-1, rows.shape[1])) + hidden
+    return by_head.flatten(1, 2)
+
+
+def _moved(asking: Tensor, distances: Sequence[int], config: LanguageConfig) -> Tensor:
+    """The same rows [H, A, hd] standing each distance further (behind, if negative): [distances, H, A, hd]."""
+    # float64: distances reach tens of thousands of positions
+    frequencies = rotary_frequencies(config.head_dim, config.rope_theta, torch.float64)
+    angles = torch.tensor(distances, dtype=torch.float64)[:, None] * frequencies
+    angles = torch.cat((angles, angles), -1)[:, None, None]
+    return rotate(asking[None], angles.cos().to(asking), angles.sin().to(asking))
+
+
+def _grouped(asking: Tensor, kv_heads: int) -> Tensor:
+    """Scaled queries [..., H, A, hd] as [..., Hkv, H/Hkv * A, hd]."""
+    grouped = torch.unflatten(asking, -3, (kv_heads, -1)).flatten(-3, -2)
+    scaled: Tensor = grouped * asking.shape[-1] ** -0.5
+    return scaled
 
 
 def _logits(asking: Tensor, keys: Tensor) -> Tensor:
-    """Scaled products of queries [H, R, hd] and keys [Hkv, S, hd]: [Hkv, H/Hkv * R, S]."""
-    grouped = torch.unflatten(asking, 0, (keys.shape[0], -1)).flatten(1, 2) * asking.shape[-1] ** -0.5
-    products: Tensor = grouped @ keys.transpose(1, 2)
+    """Scaled products of queries [H, A, hd] and keys [Hkv, S, hd]: [Hkv, H/Hkv * A, S]."""
+    products: Tensor = _grouped(asking, keys.shape[0]) @ keys.transpose(1, 2)
     return products

@@ -1,17 +1,14 @@
-"""Decides what a window of memory says to a question: relevance per frame, yes or no, words (spec §8-§10)."""
+"""Decides what a window of memory says to a question: relevance per frame, yes or no, words (spec §8-§10, §14)."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from standwatch.compression.asking import Heard, Inquiry, ask
 from standwatch.compression.compressor import Float16Array
-from standwatch.compression.frame_sampling import GROUP
 from standwatch.compression.frame_selection import (
     LEAST_FRAMES,
     Float64Array,
@@ -21,49 +18,36 @@ from standwatch.compression.frame_selection import (
     score_frames,
 )
 from standwatch.compression.generation import generate
-from standwatch.compression.lpcomp import DecoderCache
-from standwatch.compression.prompt import Prompt, build_prompt
-from standwatch.compression.qcomp import ClipScorer, QueryRows, ScoreType
+from standwatch.compression.prompt import Prompt, build_prompt, prefix_ids
+from standwatch.compression.qcomp import ScoreType, clip_of
+from standwatch.compression.questions import QuestionReading, Questions, View, WrittenAnswer
 from standwatch.compression.tokenizer import TextTokenizer
 from standwatch.compression.xcomp import XComp
-
-Float32Array: TypeAlias = npt.NDArray[np.float32]
 
 YES = ("yes", "Yes")
 NO = ("no", "No")
 WHOLE = ScoreType.parse("default")
 SEGMENTS = ScoreType.parse("segments_8_4")
 DUPLICATE = 2  # pass starts stay multiples of 4 frames
-
-
-@dataclass(frozen=True, eq=False)
-class QuestionReading:
-    """One question against one window: relevance float32 [F], and the model's probability of "yes" and of "no"."""
-
-    relevance: Float32Array
-    yes: float
-    no: float
-
-
-class WrittenAnswer(NamedTuple):
-    text: str
-    prompt_tokens: int
-    generated_tokens: int
+QUESTIONS_TOGETHER = 32  # of one video in one pass: every question's rows are compared with all others' to be hidden
 
 
 class Reader:
-    """Reads questions against frame tokens, float16 [F, n, D], as the compressor made them.
+    """Reads questions against frames in memory, as the compressor made their tokens.
 
     Raises ValueError if the tokenizer's ids do not fit the model's vocabulary, or if "yes" and "no" start alike.
     """
 
-    def __init__(self, model: XComp, tokenizer: TextTokenizer) -> None:
+    def __init__(self, model: XComp, tokenizer: TextTokenizer, stop_ids: Sequence[int] = ()) -> None:
+        """`stop_ids` end an answer besides the chat format's own marker."""
         vocab = model.config.language.vocab
         if tokenizer.vocab_size > vocab:
             raise ValueError(f"vocab: {vocab} is too small for the tokenizer, which has {tokenizer.vocab_size} ids")
         self._decoder = model.decoder
-        self._shape = (model.config.tokens_per_frame, model.config.language.width)
+        self._schedule = model.reading_schedule
+        self._shape = (model.config.frame_tokens, model.config.language.width)
         self._tokenizer = tokenizer
+        self._stop_ids = {tokenizer.im_end_id, *stop_ids}
         self._layers = relevant_layers(model.config.language.layers)
         self._yes_ids = sorted({tokenizer.encode(word)[0] for word in YES})
         self._no_ids = sorted({tokenizer.encode(word)[0] for word in NO})
@@ -71,43 +55,48 @@ class Reader:
             raise ValueError("the tokenizer starts 'yes' and 'no' with the same token: verdicts cannot be told apart")
 
     @torch.inference_mode()
-    def read(self, tokens: Float16Array, questions: Sequence[str], duration_s: float) -> list[QuestionReading]:
-        """Relevance and verdict of every question on the window, in the order of `questions`.
+    def view(self, tokens: Float16Array) -> View:
+        """Frames of memory, float16 [F, n, D], as one sequence of their own (the published method)."""
+        video = self.video(tokens)
+        return View(self._decoder.prefill(self._schedule, self._decoder.embed(prefix_ids(self._tokenizer)), video))
 
-        The frames, and the words all prompts begin with, run once; each question costs only its own words.
+    @torch.inference_mode()
+    def read(self, asked: Sequence[Questions]) -> list[list[QuestionReading]]:
+        """Relevance and verdict of every question, by window and in the order of its questions.
+
+        Everything goes through as one batch of rows: no frame runs again, and each question costs only its own words.
+        A window in several views says yes as clearly as the view that says it most clearly.
         """
-        if isinstance(questions, str):
-            raise TypeError("questions: must be a sequence of questions, not one string; write [question]")
-        video = self._video(tokens)
-        prompts = [build_prompt(self._tokenizer, q, _checked(duration_s), len(video)) for q in questions]
-        if not prompts:
-            return []
-        shared = _shared_rows(prompts)
-        cache = self._prefill(prompts[0], video, max(len(prompt.text_ids) for prompt in prompts))
-        if shared:
-            self._extend(cache, prompts[0].text_ids[:shared])
-        mark = cache.lengths
+        inquiries: list[Inquiry] = []
+        for window in asked:
+            if isinstance(window.questions, str):
+                raise TypeError("questions: must be a sequence of questions, not one string; write (question,)")
+            frames = sum(view.frames for view in window.views)
+            prompts = [build_prompt(self._tokenizer, q, _checked(window.duration_s), frames) for q in window.questions]
+            for view in window.views:
+                inquiries += self._inquiries(view, prompts)
+        heard = iter(ask(self._decoder, inquiries, self._layers, WHOLE) if inquiries else ())
         readings = []
-        for prompt in prompts:
-            scorer = self._scorer(cache, prompt.rows, WHOLE)
-            last = self._decoder.extend(cache, self._embed(prompt.text_ids[shared:]), scorer)[-1:]
-            readings.append(self._reading(scorer, self._decoder.logits(last)[0], len(video)))
-            cache.rewind(mark)
+        for window in asked:
+            by_view = [self._heard(view, len(window.questions), heard) for view in window.views]
+            readings.append([_joined(parts) for parts in zip(*by_view, strict=True)])
         return readings
 
     @torch.inference_mode()
     def select(self, tokens: Float16Array, question: str, duration_s: float, keep: int) -> Int64Array:
         """The `keep` most relevant frames of the window in time order; several passes from 1024 frames on (spec §9)."""
-        video = self._video(tokens)
-        if len(video) < LEAST_FRAMES:
-            return best_frames(self.read(tokens, [question], duration_s)[0].relevance, keep)
+        if len(tokens) < LEAST_FRAMES:
+            asked = Questions((self.view(tokens),), (question,), duration_s)
+            return best_frames(self.read([asked])[0][0].relevance, keep)
+        video = self.video(tokens)
         prompt = build_prompt(self._tokenizer, question, _checked(duration_s), len(video))
+        prefix = self._decoder.embed(prompt.prefix_ids)
 
         def score_pass(numbers: Int64Array) -> Float64Array:
-            cache = self._prefill(prompt, video[torch.from_numpy(numbers)], len(prompt.text_ids))
-            scorer = self._scorer(cache, prompt.rows, SEGMENTS)
-            self._decoder.extend(cache, self._embed(prompt.text_ids), scorer)
-            return self._stacked(scorer).double().cpu().numpy()
+            cache = self._decoder.prefill(self._schedule, prefix, video[torch.from_numpy(numbers)])
+            inquiry = self._inquiries(View(cache), [prompt])
+            (heard,) = ask(self._decoder, inquiry, self._layers, SEGMENTS, only_scores=True)
+            return heard.scores[:, 0].double().cpu().numpy()
 
         return best_frames(score_frames(score_pass, len(video), DUPLICATE, SEGMENTS), keep)
 
@@ -125,26 +114,30 @@ class Reader:
 
         Counts do not include the token that ended the answer.
         """
-        video = self._video(tokens)
+        video = self.video(tokens)
         if frame_count < len(video):
             raise ValueError(f"frame_count: {frame_count} frames cannot have given the {len(video)} selected ones")
         prompt = build_prompt(self._tokenizer, question, _checked(duration_s), frame_count)
-        cache = self._prefill(prompt, video, len(prompt.text_ids) + max_tokens)
+        prefix = self._decoder.embed(prompt.prefix_ids)
+        cache = self._decoder.prefill(self._schedule, prefix, video, len(prompt.text_ids) + max_tokens)
 
         def next_logits(*ids: int) -> Tensor:
-            return self._decoder.logits(self._extend(cache, ids)[-1:])[0]
+            nonlocal cache
+            hidden, cache = self._decoder.extend(cache, self._decoder.embed(ids))
+            return self._decoder.logits(hidden[-1:])[0]
 
         written = generate(
             next_logits(*prompt.text_ids),
             next_logits,
             max_tokens=max_tokens,
             repetition_penalty=repetition_penalty,
-            stop_ids=(self._tokenizer.im_end_id,),
+            stop_ids=self._stop_ids,
         )
         prompt_tokens = len(prompt.prefix_ids) + video.shape[0] * video.shape[1] + len(prompt.text_ids)
         return WrittenAnswer(self._tokenizer.decode(written), prompt_tokens, len(written))
 
-    def _video(self, tokens: Float16Array) -> Tensor:
+    def video(self, tokens: Float16Array) -> Tensor:
+        """Frames of memory as the decoder takes them. ValueError for another shape or type, and for NaN."""
         if not isinstance(tokens, np.ndarray) or tokens.dtype != np.float16:
             kind = getattr(tokens, "dtype", type(tokens).__name__)
             raise ValueError(f"tokens: must be float16 [F, n, D], got {kind}")
@@ -156,31 +149,47 @@ class Reader:
         weight = self._decoder.embed_tokens.weight
         return torch.tensor(tokens).to(weight)  # a copy: memory rows are read-only maps
 
-    def _embed(self, ids: Sequence[int]) -> Tensor:
-        return self._decoder.embed(list(ids))
+    def _inquiries(self, view: View, prompts: Sequence[Prompt]) -> list[Inquiry]:
+        """The questions about one view, so many at a time."""
+        found = []
+        for first in range(0, len(prompts), QUESTIONS_TOGETHER):
+            some = prompts[first : first + QUESTIONS_TOGETHER]
+            shared = _shared_rows(some)
+            found.append(
+                Inquiry(
+                    view.cache,
+                    self._decoder.embed(some[0].text_ids[:shared]),
+                    tuple(self._decoder.embed(prompt.text_ids[shared:]) for prompt in some),
+                    tuple(prompt.rows for prompt in some),
+                    view.context,
+                )
+            )
+        return found
 
-    def _prefill(self, prompt: Prompt, video: Tensor, room: int) -> DecoderCache:
-        return self._decoder.prefill(self._embed(prompt.prefix_ids), video, room)[1]
-
-    def _extend(self, cache: DecoderCache, ids: Sequence[int]) -> Tensor:
-        return self._decoder.extend(cache, self._embed(ids))
-
-    def _scorer(self, cache: DecoderCache, rows: QueryRows, score_type: ScoreType) -> ClipScorer:
-        return ClipScorer(self._decoder.config, cache.layout, rows, score_type, self._layers)
-
-    def _stacked(self, scorer: ClipScorer) -> Tensor:
-        return torch.stack([scorer.scores[layer] for layer in self._layers])  # [layers, clips]
-
-    def _reading(self, scorer: ClipScorer, logits: Tensor, frames: int) -> QuestionReading:
-        by_clip = self._stacked(scorer).sum(0)
-        relevance: Float32Array = by_clip.repeat_interleave(GROUP)[:frames].float().cpu().numpy()
-        probability = logits.softmax(-1)
-        return QuestionReading(
-            relevance, float(probability[self._yes_ids].sum()), float(probability[self._no_ids].sum())
-        )
+    def _heard(self, view: View, questions: int, heard: Iterator[Heard]) -> list[QuestionReading]:
+        """What one view says to each question."""
+        readings: list[QuestionReading] = []
+        while len(readings) < questions:
+            one = next(heard)
+            assert one.logits is not None, "the pass ran to its end"
+            clips = clip_of(view.context, view.frames, one.scores.device)
+            relevance = one.scores.sum(0)[:, clips].float().cpu().numpy()  # [B, F]
+            probability = one.logits.softmax(-1)
+            yes, no = (probability[:, ids].sum(-1).tolist() for ids in (self._yes_ids, self._no_ids))
+            readings += [QuestionReading(*said) for said in zip(relevance, yes, no, strict=True)]
+        return readings
 
 
-def _shared_rows(prompts: list[Prompt]) -> int:
+def _joined(parts: Sequence[QuestionReading]) -> QuestionReading:
+    """One window from its views, which are in the order of time."""
+    clearest = max(parts, key=lambda part: part.probability)
+    frames = sum(len(part.relevance) for part in parts)
+    # Attention is shared out within a view: the fewer frames it has, the more each gets for nothing.
+    relevance = [part.relevance * np.float32(len(part.relevance) / frames) for part in parts]
+    return QuestionReading(np.concatenate(relevance), clearest.yes, clearest.no)
+
+
+def _shared_rows(prompts: Sequence[Prompt]) -> int:
     """How many text tokens all prompts begin with, short of every question's rows."""
     limit = min(prompt.rows.start for prompt in prompts)
     for row in range(limit):

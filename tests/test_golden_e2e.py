@@ -67,10 +67,13 @@ def test_frames_become_the_references_answer(case: dict[str, Any]) -> None:
     expected, decoder, ids = GOLDEN.tensor(f"{tag}/answer_tokens").tolist(), model.decoder, GOLDEN.ids(tag)
     placeholder = ids.index(-200)
     text = embed_mod_vocab(decoder, ids[placeholder + 1 :])
-    _, cache = decoder.prefill(embed_mod_vocab(decoder, ids[:placeholder]), video, len(text) + len(expected))
+    room = len(text) + len(expected)
+    cache = decoder.prefill(model.lpcomp_schedule, embed_mod_vocab(decoder, ids[:placeholder]), video, room)
 
     def following(rows: Tensor) -> Tensor:
-        return decoder.logits(decoder.extend(cache, rows)[-1:])[0]
+        nonlocal cache
+        hidden, cache = decoder.extend(cache, rows)
+        return decoder.logits(hidden[-1:])[0]
 
     first = following(text)
     GOLDEN.assert_close(first, GOLDEN.tensor(f"{tag}/first_step_logits"))

@@ -1,5 +1,6 @@
 """Schedule, LP-Comp prefill, cached decoding and greedy generation against the reference's numbers."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from standwatch.compression.generation import generate
-from standwatch.compression.lpcomp import Decoder, DecoderCache
+from standwatch.compression.lpcomp import Decoder
 from standwatch.compression.schedule import build_schedule, runnable_schedule
+from standwatch.compression.videocache import VideoCache
 from tests.golden.golden_file import golden_file
 
 pytestmark = pytest.mark.golden
@@ -18,25 +20,37 @@ LPCOMP_CASES = LPCOMP_CASES or GOLDEN.cases("lpcomp")
 
 
 class Forward:
-    """One case, run once: the decoder's results and what every layer was given."""
+    """One case: the video in pieces of so many frames, then the text; the decoder's results and its layers' inputs."""
 
-    def __init__(self, case: dict[str, Any], spare: int = 64) -> None:
-        tag, prefix = case["tag"], case["prefix_len"]
+    def __init__(self, case: dict[str, Any], piece: int | None = None, spare: int = 64) -> None:
+        tag, prefix, frames = case["tag"], case["prefix_len"], case["num_frames"]
         embeds = GOLDEN.tensor(f"{tag}/inputs_embeds")[0]  # [S, D]
-        video_end = prefix + case["num_frames"] * case["tokens_per_frame"]
-        self.decoder = GOLDEN.decoder(tag, "suffix" if case["always_suffix"] else "uniform")
+        video_end = prefix + frames * case["tokens_per_frame"]
+        self.decoder = GOLDEN.decoder(tag)
+        self.schedule = GOLDEN.schedule("suffix" if case["always_suffix"] else "uniform")
         self.inputs: dict[int, list[Tensor]] = {}
-        hooks = [layer.register_forward_pre_hook(self._remember) for layer in self.decoder.layers]
-        video = embeds[prefix:video_end].reshape(case["num_frames"], case["tokens_per_frame"], -1)
+        hooks = [
+            layer.input_layernorm.register_forward_pre_hook(partial(self._remember, index))
+            for index, layer in enumerate(self.decoder.stack)
+        ]
+        video = embeds[prefix:video_end].reshape(frames, case["tokens_per_frame"], -1)
         self.text = embeds[video_end:]
-        video_hidden, self.cache = self.decoder.prefill(embeds[:prefix], video, len(self.text) + spare)
-        self.mark = self.cache.lengths
-        self.hidden = torch.cat((video_hidden, self.decoder.extend(self.cache, self.text)))
+        cache = self.decoder.empty(self.schedule, embeds[:prefix], frames, len(self.text) + spare)
+        hidden = []
+        for part in video.split(piece or frames):
+            appended = self.decoder.append([cache], [part])
+            (cache,) = appended.caches
+            if appended.prefix is not None:
+                hidden.append(appended.prefix)
+            hidden.append(appended.frames[0].flatten(0, 1))
+        self.video_cache = cache
+        text_hidden, self.cache = self.decoder.extend(cache, self.text)
+        self.hidden = torch.cat((*hidden, text_hidden))
         for hook in hooks:
             hook.remove()
 
-    def _remember(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
-        self.inputs.setdefault(int(layer.index), []).append(args[0])
+    def _remember(self, index: int, _: nn.Module, args: tuple[Any, ...]) -> None:
+        self.inputs.setdefault(index, []).append(args[0])
 
 
 @pytest.mark.parametrize("case", GOLDEN.cases("schedule"))
@@ -63,7 +77,7 @@ def test_every_layer_sees_what_it_saw_in_the_reference(case: dict[str, Any]) -> 
     rows = {layer: torch.cat(parts) for layer, parts in run.inputs.items()}
     assert [len(rows[layer]) for layer in sorted(rows)] == case["seq_len_by_layer"]
     assert list(run.cache.lengths) == case["kv_len_by_layer_after_prefill"]
-    visual = [case["num_frames"] * count for count in run.decoder.schedule.tokens_by_layer]
+    visual = [case["num_frames"] * count for count in run.schedule.tokens_by_layer]
     assert visual == case["visual_tokens_by_layer"]
 
     whole, last = GOLDEN.matches(rf"{tag}/layer_input/(\d+)"), GOLDEN.matches(rf"{tag}/layer_input_last_token/(\d+)")
@@ -74,9 +88,12 @@ def test_every_layer_sees_what_it_saw_in_the_reference(case: dict[str, Any]) -> 
         GOLDEN.assert_close(rows[int(match[1])][-1], GOLDEN.tensor(match[0]))
 
 
+@pytest.mark.parametrize("piece", [None, 1, 3, 4, 7])
 @pytest.mark.parametrize("case", LPCOMP_CASES)
-def test_final_states_logits_and_caches_equal_the_reference(case: dict[str, Any]) -> None:
-    tag, run = case["tag"], Forward(case)
+def test_final_states_logits_and_caches_equal_the_reference_whatever_the_pieces(
+    case: dict[str, Any], piece: int | None
+) -> None:
+    tag, run = case["tag"], Forward(case, piece)
     GOLDEN.assert_close(run.hidden, GOLDEN.tensor(f"{tag}/final_hidden_normed"))
     logits = run.decoder.logits(run.hidden)
     GOLDEN.assert_close(logits[-len(run.text) :], GOLDEN.tensor(f"{tag}/logits_text"))
@@ -84,8 +101,8 @@ def test_final_states_logits_and_caches_equal_the_reference(case: dict[str, Any]
     caches = GOLDEN.matches(rf"{tag}/kv/(\d+)/(key|value)")
     assert caches
     for match in caches:
-        cache = run.cache.layers[int(match[1])]
-        GOLDEN.assert_close(cache.keys if match[2] == "key" else cache.values, GOLDEN.tensor(match[0]))
+        layer, stored = int(match[1]), run.cache.keys if match[2] == "key" else run.cache.values
+        GOLDEN.assert_close(stored[layer][:, : run.cache.length(layer)], GOLDEN.tensor(match[0]))
 
 
 @pytest.mark.parametrize("case", LPCOMP_CASES)
@@ -95,7 +112,7 @@ def test_greedy_decoding_equals_the_reference_and_a_teacher_forced_prefill(case:
     run = Forward(case)
     for match in greedy:
         expected = GOLDEN.tensor(match[0]).tolist()
-        run.cache.rewind(tuple(case["kv_len_by_layer_after_prefill"]))
+        assert list(run.cache.lengths) == case["kv_len_by_layer_after_prefill"]
         steps = Steps(run.decoder, run.cache, run.hidden)
         tokens = generate(
             steps.logits[0], steps, max_tokens=len(expected), repetition_penalty=float(match[2] or 1), stop_ids=()
@@ -106,20 +123,20 @@ def test_greedy_decoding_equals_the_reference_and_a_teacher_forced_prefill(case:
         cached = torch.stack(steps.logits)
         GOLDEN.assert_close(cached, GOLDEN.tensor(f"{case['tag']}/{match[1]}/raw_logits"))
 
-        run.cache.rewind(run.mark)
-        forced = run.decoder.extend(run.cache, torch.cat((run.text, run.decoder.embed(tokens[:-1]))))
+        forced, _ = run.decoder.extend(run.video_cache, torch.cat((run.text, run.decoder.embed(tokens[:-1]))))
         GOLDEN.assert_close(run.decoder.logits(forced[-len(tokens) :]), cached)
 
 
 class Steps:
     """Cached decoding that writes down the raw logits and where each layer stood."""
 
-    def __init__(self, decoder: Decoder, cache: DecoderCache, hidden: Tensor) -> None:
+    def __init__(self, decoder: Decoder, cache: VideoCache, hidden: Tensor) -> None:
         self.decoder, self.cache = decoder, cache
         self.logits = [decoder.logits(hidden[-1:])[0]]
         self.lengths_before: list[list[int]] = []
 
     def __call__(self, token: int) -> Tensor:
         self.lengths_before.append(list(self.cache.lengths))
-        self.logits.append(self.decoder.logits(self.decoder.extend(self.cache, self.decoder.embed([token])))[0])
+        hidden, self.cache = self.decoder.extend(self.cache, self.decoder.embed([token]))
+        self.logits.append(self.decoder.logits(hidden)[0])
         return self.logits[-1]

@@ -20,9 +20,10 @@ from standwatch.compression.frame_selection import (
     sum_passes,
 )
 from standwatch.compression.generation import generate
+from standwatch.compression.asking import Inquiry, ask
 from standwatch.compression.lpcomp import Decoder
 from standwatch.compression.prompt import assistant_start, prompt_text
-from standwatch.compression.qcomp import UNCOVERED, ClipScorer, QueryRows, ScoreType
+from standwatch.compression.qcomp import UNCOVERED, QueryRows, ScoreType
 from tests.golden.golden_file import embed_mod_vocab, golden_file
 
 pytestmark = pytest.mark.golden
@@ -33,12 +34,12 @@ CHATS = {case.values[0]["tag"]: case.values[0] for case in GOLDEN.cases("qc_chat
 def clip_scores(
     decoder: Decoder, prefix: Tensor, video: Tensor, text: Tensor, rows: QueryRows, score_type: ScoreType
 ) -> Tensor:
-    """Scores of whole clips in every layer: [layers, F // 8]."""
-    _, cache = decoder.prefill(prefix, video, len(text))
+    """Scores of whole clips in every layer: [layers, F // 8]. The text runs alone, against the cached video."""
+    cache = decoder.prefill(GOLDEN.schedule("suffix"), prefix, video)
+    inquiry = Inquiry(cache, text[: rows.start], (text[rows.start :],), (rows,))
     every_layer = range(decoder.config.layers)
-    scorer = ClipScorer(decoder.config, cache.layout, rows, score_type, every_layer)
-    decoder.extend(cache, text, scorer)
-    return torch.stack([scorer.scores[layer] for layer in every_layer])[:, : len(video) // 8]
+    (heard,) = ask(decoder, [inquiry], every_layer, score_type, only_scores=True)
+    return heard.scores[:, 0, : len(video) // 8]
 
 
 @pytest.mark.parametrize("case", GOLDEN.cases("qc_prefill"))
@@ -49,7 +50,7 @@ def test_clip_scores_of_one_prefill_equal_the_reference(case: dict[str, Any]) ->
     video = embeds[prefix:text_start].reshape(frames, -1, embeds.shape[1])
     stop = case["first_conv_length"] - 1 - prefix
     assert stop == case["scored_text_len"]
-    decoder = GOLDEN.decoder(tag, "suffix")
+    decoder = GOLDEN.decoder(tag)
     assert {f"{v['score_type']}_bias{v['query_bias']}" for v in case["variants"]} == {
         match[1] for match in GOLDEN.matches(rf"{tag}/scores/(.+)")
     }
@@ -72,7 +73,7 @@ class Chat:
 
     def __init__(self, tag: str) -> None:
         self.case = CHATS[tag]
-        self.decoder = GOLDEN.decoder(tag, "suffix")
+        self.decoder = GOLDEN.decoder(tag)
         self.features = self._features(tag).float()  # [F, n, D]
         ids = GOLDEN.ids(tag)
         placeholder = self.case["first_image_token_position"]
@@ -152,10 +153,14 @@ def test_answer_on_the_selected_frames_equals_the_reference(case: dict[str, Any]
     decoder, selected = chat.decoder, GOLDEN.tensor(f"{case['tag']}/selected")
     assert len(selected) == case["frames_in_each_generate_call"][-1]
     expected = GOLDEN.tensor(f"{case['tag']}/answer_tokens").tolist()
-    _, cache = decoder.prefill(chat.prefix, chat.features[selected], len(chat.text) + len(expected))
+    cache = decoder.prefill(
+        GOLDEN.schedule("suffix"), chat.prefix, chat.features[selected], len(chat.text) + len(expected)
+    )
 
     def following(rows: Tensor) -> Tensor:
-        return decoder.logits(decoder.extend(cache, rows)[-1:])[0]
+        nonlocal cache
+        hidden, cache = decoder.extend(cache, rows)
+        return decoder.logits(hidden[-1:])[0]
 
     written = generate(
         following(chat.text),

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from standwatch.compression.lpcomp import Decoder
+from standwatch.compression.schedule import Schedule, runnable_schedule
 from standwatch.compression.xcomp import VISION_PREFIXES, load_strictly
 from standwatch.configs.schema import LanguageConfig
 
@@ -78,8 +79,12 @@ class GoldenFile:
             qkv_bias=shape["qkv_bias"],
         )
 
-    def decoder(self, tag: str, keep: str) -> Decoder:
-        decoder = Decoder(self.language(tag), self.json["llm_config"]["tokens_per_frame"], keep)
+    def schedule(self, keep: str) -> Schedule:
+        shape = self.json["llm_config"]
+        return runnable_schedule(shape["num_hidden_layers"], shape["tokens_per_frame"], keep)
+
+    def decoder(self, tag: str) -> Decoder:
+        decoder = Decoder(self.language(tag))
         weights = {
             name.removeprefix("model."): tensor
             for name, tensor in self.weights(tag).items()
