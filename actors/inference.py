@@ -6,16 +6,20 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from standwatch.compression.compressor import Compressor, CompressorState
+from standwatch.compression.checkpoint import load_model
+from standwatch.compression.compressor import Compressor, FeedClip
 from standwatch.compression.fingerprint import token_space
+from standwatch.compression.prompt import prefix_ids
+from standwatch.compression.questions import Questions, View
 from standwatch.compression.reader import Reader
-from standwatch.compression.tokenizer import byte_level
-from standwatch.compression.xcomp import build
+from standwatch.compression.segmentcache import SegmentCache, Wanted
+from standwatch.compression.segments import OpenSegments, SegmentBuilder
 from standwatch.configs.schema import ModelConfig, ReadingConfig
 from standwatch.pipeline.answering import verdict
 from standwatch.pipeline.errors import BadInput
 from standwatch.pipeline.lookback import thin
 from standwatch.pipeline.ports import Completion
+from standwatch.pipeline.segmentgrid import SegmentGrid
 from standwatch.pipeline.types import (
     Clip,
     Evidence,
@@ -23,6 +27,7 @@ from standwatch.pipeline.types import (
     Float32Array,
     Int64Array,
     Reading,
+    ReadRequest,
     StandingQuery,
     TokenBatch,
     Verdict,
@@ -34,24 +39,24 @@ from standwatch.pipeline.types import (
 class Inference:
     """One model in this process, behind the ports Compressor, QuestionReader and LanguageModel."""
 
-    def __init__(self, config: ModelConfig, reading: ReadingConfig) -> None:
+    def __init__(self, config: ModelConfig, reading: ReadingConfig, sample_fps: float) -> None:
         torch.set_num_threads(config.threads)
+        loaded = load_model(config)
+        model, self.name, self.weights = loaded.model, loaded.name, loaded.weights
         self._reading = reading
-        self._frames_per_clip = config.vision.frames_per_clip
-        model = build(config)
-        self._compressor = Compressor(model)
-        self._states: dict[str, CompressorState] = {}
-        self._reader = Reader(model, byte_level())
-        self._token_space = token_space(config, model.state_dict())
-        self._seed = config.seed
-
-    @property
-    def name(self) -> str:
-        return f"xcomp-seed-{self._seed}"
-
-    @property
-    def weights(self) -> str:
-        return "untrained"
+        self._frames_per_clip = model.config.vision.frames_per_clip
+        self._grid = SegmentGrid(sample_fps, config.segment_frames)
+        prefix = model.decoder.embed(prefix_ids(loaded.tokenizer))
+        builder = SegmentBuilder(model.decoder, model.lpcomp_schedule, prefix, config.segment_frames)
+        # Open segments serve questions only where these see the same tokens: not those of the readout.
+        self._serves_open = reading.method == "segments" and not model.reads_one_token
+        self._compressor = Compressor(model, builder if self._serves_open or model.reads_one_token else None)
+        self._states: dict[str, OpenSegments] = {}
+        self._reader = Reader(model, loaded.tokenizer, loaded.generation.eos_ids)
+        reading_builder = SegmentBuilder(model.decoder, model.reading_schedule, prefix, config.segment_frames)
+        self._segments = SegmentCache(reading_builder, self._reader.video, reading.cache_mb << 20)
+        self._token_space = token_space(model.config, model.state_dict())
+        self._penalty = reading.repetition_penalty or loaded.generation.repetition_penalty
 
     def compress(self, clips: Sequence[Clip]) -> list[TokenBatch]:
         """Clips of any feeds to tokens, in their order. Each feed's clips are in the order of time."""
@@ -59,8 +64,10 @@ class Inference:
         for places in rounds([clip.feed_id for clip in clips]):
             feeds = [clips[place].feed_id for place in places]
             states = [self._states.get(feed, self._compressor.start()) for feed in feeds]
-            steps = self._compressor.step_batch(states, [clips[place].frames for place in places])
-            for place, feed, (state, tokens) in zip(places, feeds, steps, strict=True):
+            some = [FeedClip(clips[place].frames, self._grid.slots(clips[place].frame_ms)) for place in places]
+            for place, feed, (state, tokens) in zip(
+                places, feeds, self._compressor.step_batch(states, some), strict=True
+            ):
                 self._states[feed], found[place] = state, tokens
         return [
             TokenBatch(
@@ -75,25 +82,52 @@ class Inference:
             for place, clip in enumerate(clips)
         ]
 
-    def read(self, window: WindowTokens, queries: Sequence[StandingQuery]) -> list[Reading]:
-        """All questions in one pass over the window; a window without frames gives `unknown` to every one.
+    def forget(self) -> None:
+        """Forget every feed: what comes next is a replay from where the memory says."""
+        self._states.clear()
+        self._segments.clear()
 
-        A window of more than `reading.max_frames` frames is read as evenly spread clips of it.
-        Raises `BadInput` when the window's tokens were made by another model.
+    def read(self, requests: Sequence[ReadRequest]) -> list[list[Reading]]:
+        """All questions about all windows in one pass; a window without frames gives `unknown` to every one.
+
+        A window of more than `reading.max_frames` frames is read as evenly spread clips of it, in one sequence.
+        Raises `BadInput` when tokens of one were made by another model.
         """
-        if not len(window.frame_ms):
-            nothing = np.empty(0, np.float32)
-            return [_reading(q, window, nothing, Verdict.UNKNOWN, 0.5, 0.0) for q in queries]
-        self._check_space(window.token_space)
-        window = thin(window, self._reading.max_frames, self._frames_per_clip)
         began = time.perf_counter()
-        found = self._reader.read(window.tokens, [q.question for q in queries], _seconds(window.window))
-        each_ms = (time.perf_counter() - began) * 1000 / len(queries)
+        spans = [_span(request) for request in requests]
+        full = [index for index, (first, end) in enumerate(spans) if first < end]
+        for index in full:
+            self._check_space(requests[index].memory.token_space)
+        windows = {index: self._thinned(requests[index]) for index in full}
+        views = self._views([(requests[index], windows[index]) for index in full])
+        asked = [
+            Questions(found, tuple(q.question for q in requests[index].queries), _seconds(requests[index].window))
+            for index, found in zip(full, views, strict=True)
+        ]
+        said = dict(zip(full, self._reader.read(asked), strict=True))
+        questions = sum(len(requests[index].queries) for index in full)
+        each_ms = (time.perf_counter() - began) * 1000 / max(1, questions)
         readings = []
-        for query, said in zip(queries, found, strict=True):
-            probability = said.yes / (said.yes + said.no) if said.yes + said.no > 0 else 0.5
-            judged = verdict(probability, self._reading.unknown_below)
-            readings.append(_reading(query, window, said.relevance, judged, probability, each_ms))
+        for index, request in enumerate(requests):
+            if index not in said:
+                nothing = np.empty(0, np.int64), np.empty(0, np.float32)
+                readings.append([_reading(q, request, *nothing, Verdict.UNKNOWN, 0.5, 0.0) for q in request.queries])
+                continue
+            frame_ms = windows[index].frame_ms
+            readings.append(
+                [
+                    _reading(
+                        query,
+                        request,
+                        frame_ms,
+                        one.relevance,
+                        verdict(one.probability, self._reading.unknown_below),
+                        one.probability,
+                        each_ms,
+                    )
+                    for query, one in zip(request.queries, said[index], strict=True)
+                ]
+            )
         return readings
 
     def select(self, window: WindowTokens, question: str, keep: int) -> Int64Array:
@@ -110,9 +144,48 @@ class Inference:
             _seconds(evidence.window),
             len(evidence.frame_ms),
             self._reading.answer_tokens,
-            self._reading.repetition_penalty,
+            self._penalty,
         )
         return Completion(written.text, written.prompt_tokens, written.generated_tokens)
+
+    def _thinned(self, request: ReadRequest) -> WindowTokens:
+        """The frames of a request's window itself, without context, at most `reading.max_frames` of them."""
+        memory, inside = request.memory, slice(*_span(request))
+        window = WindowTokens(
+            memory.feed_id,
+            request.window,
+            memory.topic,
+            memory.partition,
+            memory.frame_ms[inside],
+            memory.frame_offset[inside],
+            memory.tokens[inside],
+            memory.token_space,
+        )
+        return thin(window, self._reading.max_frames, self._frames_per_clip)
+
+    def _views(self, windows: Sequence[tuple[ReadRequest, WindowTokens]]) -> list[tuple[View, ...]]:
+        """Where the decoder finds the frames of each window: in segments, or as one sequence of their own."""
+        wanted: list[Wanted | None] = []
+        for request, window in windows:
+            first, end = _span(request)
+            in_segments = self._reading.method == "segments" and len(window.frame_ms) == end - first
+            wanted.append(self._wanted(request, first) if in_segments else None)
+        segments = iter(self._segments.views([one for one in wanted if one is not None]))
+        return [
+            (self._reader.view(window.tokens),) if one is None else next(segments)
+            for (_, window), one in zip(windows, wanted, strict=True)
+        ]
+
+    def _wanted(self, request: ReadRequest, context: int) -> Wanted:
+        memory = request.memory
+        return Wanted(
+            memory.feed_id,
+            memory.tokens,
+            self._grid.slots(memory.frame_ms),
+            context,
+            self._grid.cover(request.window),
+            self._states.get(memory.feed_id, OpenSegments()) if self._serves_open else OpenSegments(),
+        )
 
     def _check_space(self, space: str) -> None:
         if space != self._token_space:
@@ -135,9 +208,17 @@ def rounds(feeds: Sequence[str]) -> list[list[int]]:
     return found
 
 
+def _span(request: ReadRequest) -> tuple[int, int]:
+    """First and end of the frames of the memory that lie within the window; those before it are context."""
+    window = request.window
+    first, end = np.searchsorted(request.memory.frame_ms, [window.from_ms, window.to_ms])
+    return int(first), int(end)
+
+
 def _reading(
     query: StandingQuery,
-    window: WindowTokens,
+    request: ReadRequest,
+    frame_ms: Int64Array,
     relevance: Float32Array,
     judged: Verdict,
     probability: float,
@@ -145,9 +226,9 @@ def _reading(
 ) -> Reading:
     return Reading(
         query_id=query.query_id,
-        feed_id=window.feed_id,
-        window=window.window,
-        frame_ms=window.frame_ms,
+        feed_id=request.memory.feed_id,
+        window=request.window,
+        frame_ms=frame_ms,
         relevance=relevance,
         verdict=judged,
         probability=probability,

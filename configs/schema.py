@@ -228,7 +228,7 @@ class ReadingConfig:
     evidence_frames: int = 16
     unknown_below: float = 0.55
     answer_tokens: int = 24
-    repetition_penalty: float = 1.1
+    repetition_penalty: float = 0.0  # 0: the checkpoint's own (1.1, the published model's, without one)
     poll_ms: int = 200
     max_due_windows: int = 4
 
@@ -239,7 +239,11 @@ class ReadingConfig:
         _check(1 <= self.evidence_frames <= 512, "evidence_frames", "must be within 1..512")
         _check(0.5 <= self.unknown_below < 1, "unknown_below", "must be within 0.5..1 (a probability)")
         _check(1 <= self.answer_tokens <= 4096, "answer_tokens", "must be within 1..4096")
-        _check(self.repetition_penalty > 0, "repetition_penalty", "must be above 0; 1 switches it off")
+        _check(
+            self.repetition_penalty >= 0,
+            "repetition_penalty",
+            "must be above 0, or 0 for the checkpoint's own; 1 switches it off",
+        )
         _check(10 <= self.poll_ms <= 60_000, "poll_ms", "must be within 10..60000 (milliseconds)")
         _check(self.max_due_windows >= 1, "max_due_windows", "must be at least 1")
 
