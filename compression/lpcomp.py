@@ -103,8 +103,10 @@ class Decoder(nn.Module):
         """Write text rows [m, D] behind all that `cache` holds; their normed final states [m, D], and the cache then.
 
         A row's position in layer l is that layer's own length, whatever was dropped before (spec §7.4).
-        Raises ValueError if the cache was made with less room.
+        Raises ValueError if the cache was made with less room, and if it holds no frames yet.
         """
+        if not cache.started:
+            raise ValueError("frames: the cache holds none, and its prefix runs with the first; append them before text")
         left = cache.room - cache.text
         if len(rows) > left:
             raise ValueError(f"rows: the cache has room for {left} more, got {len(rows)}; make it with more room")
