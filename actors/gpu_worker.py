@@ -1,9 +1,11 @@
 """Ray shell around one model: frames to tokens, questions against tokens, and words about evidence."""
 
 import os
+import uuid
 from collections.abc import Sequence
 
 from standwatch.configs.schema import ModelConfig, ReadingConfig
+from standwatch.pipeline.errors import StaleSession
 from standwatch.pipeline.ports import Completion
 from standwatch.pipeline.types import (
     Clip,
@@ -24,6 +26,7 @@ class GpuWorker:
         from standwatch.actors.inference import Inference  # torch is for this process alone, not for its starter
 
         self._inference = Inference(model, reading, sample_fps)
+        self._life = ""
 
     def pid(self) -> int:
         return os.getpid()
@@ -32,11 +35,21 @@ class GpuWorker:
         """Name of the model and where its weights come from."""
         return self._inference.name, self._inference.weights
 
-    def compress(self, clips: Sequence[Clip]) -> list[TokenBatch]:
-        return self._inference.compress(clips)
-
-    def forget(self) -> None:
+    def forget(self) -> str:
+        """Forget every feed. Returns the name of the life that begins; `compress` is for the latest one only."""
         self._inference.forget()
+        self._life = uuid.uuid4().hex
+        return self._life
+
+    def compress(self, clips: Sequence[Clip], life: str) -> list[TokenBatch]:
+        """Tokens of each clip, in order.
+
+        Raises `StaleSession` for another life's clips: a worker that was started anew between two calls is reached
+        by the second all the same, and has nothing of what the first one left.
+        """
+        if life != self._life:
+            raise StaleSession("compress: these clips follow others that this worker does not know; forget and rewind")
+        return self._inference.compress(clips)
 
     def read(
         self, asked: Sequence[tuple[Window, tuple[StandingQuery, ...]]], *memories: WindowTokens

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from standwatch.actors.peers import LOST, first_line
 from standwatch.actors.topics import open_sink, open_source
 from standwatch.configs.schema import BrokerConfig, DecodeConfig, FlowConfig, TopicsConfig
 from standwatch.pipeline.backoff import Backoff
+from standwatch.pipeline.batching import Batch, ClipBatcher
 from standwatch.pipeline.clock import now_ms
 from standwatch.pipeline.deadletters import bury
 from standwatch.pipeline.decode import ChunkDecoder
@@ -118,8 +119,8 @@ class _Session:
         )
         self._in_flight = InFlight(settings.flow.max_in_flight_clips)
         self._pending: deque[tuple[Any, int]] = deque()  # (keeper's reference, clips), in order of submission
-        self._submitted: dict[int, int] = {}
         self._session = self._seq = 0
+        self._life = ""  # of the worker: one that was started anew takes no more of this session's clips
         self._closing: list[Any] = []
         self.brought_in = 0  # clips that the keeper has taken
 
@@ -131,10 +132,10 @@ class _Session:
         self._sink = open_sink(settings.broker, settings.topics)
         self._closing.append(self._sink)
         # Both peers, before anything is read: a worker that still loads must not cost decoding and dead letters.
-        self._wait(self._gpu.pid.remote())
+        self._life = self._wait(self._gpu.forget.remote())
         state = self._wait(self._memory.rewind.remote())
         self._session = state.session
-        self._submitted = dict(state.positions)
+        self._batcher = ClipBatcher(settings.flow.batch_clips, settings.flow.batch_wait_ms, state.positions)
         self._flow.rewind(state)
         self._source.assign({p: state.positions.get(p) for p in self._partitions})
         self._status.rewinds += 1
@@ -150,17 +151,19 @@ class _Session:
         last_record = last_commit = last_maintain = time.monotonic()
         while not stopping.is_set():
             self._reap()
-            records = self._source.poll(flow.poll_records, flow.poll_timeout_ms)
+            left_ms = self._batcher.left_ms(_steady_ms())
+            patience_ms = flow.poll_timeout_ms if left_ms is None else min(flow.poll_timeout_ms, left_ms)
+            records = self._source.poll(flow.poll_records, patience_ms)
             now = time.monotonic()
             if records:
                 last_record = now
                 self._status.records += len(records)
-                self._submit(self._flow.take(records, now_ms()))
+                self._take_in(self._flow.take(records, now_ms()))
             elif until_idle and now - last_record > _IDLE_S and not self._look_at_lag():
-                self._submit(self._flow.flush(now_ms(), everything=True))
+                self._take_in(self._flow.flush(now_ms(), everything=True))
                 break
             else:
-                self._submit(self._flow.flush(now_ms()))
+                self._take_in(self._flow.flush(now_ms()))
             if now - last_commit > self._settings.commit_ms / 1000:
                 last_commit = now
                 self._look_at_lag()
@@ -168,38 +171,39 @@ class _Session:
             if now - last_maintain > _MAINTAIN_S:
                 last_maintain = now
                 self._pending.append((self._memory.maintain.remote(), 0))
+        self._release(everything=True)
         while self._pending:
             self._reap_oldest()
         self._note(self._wait(self._memory.commit.remote()))
         self._look_at_lag()
 
-    def _submit(self, intake: Intake) -> None:
-        """Send dead letters first, then clips in batches; positions count only with the last batch."""
+    def _take_in(self, intake: Intake) -> None:
+        """Send dead letters first: the positions that cover them go out with the clips or after."""
         bury(intake.dead, self._settings.topics.dead_letters, self._sink)
         if intake.dead:
             self._status.dead_letters += len(intake.dead)
         for reason, frames in intake.frames_dropped.items():
             self._status.frames_dropped[reason] = self._status.frames_dropped.get(reason, 0) + frames
-        size, clips = self._settings.flow.batch_clips, intake.clips
-        for first in range(0, len(clips), size):
-            batch = list(clips[first : first + size])
-            while not self._in_flight.has_room(len(batch)):
-                self._reap_oldest()
-            self._in_flight.admit(len(batch))
-            last = first + size >= len(clips)
-            self._append(self._gpu.compress.remote(batch), len(batch), intake.positions if last else {})
-            self._status.clips += len(batch)
-            self._status.frames += sum(len(clip.frame_ms) for clip in batch)
-        if not clips and any(self._submitted.get(p) != offset for p, offset in intake.positions.items()):
-            self._append([], 0, intake.positions)
-        self._status.in_flight_clips = self._in_flight.count
+        self._batcher.add(intake, _steady_ms())
+        self._release()
 
-    def _append(self, tokens: Any, clips: int, positions: Mapping[int, int]) -> None:
+    def _release(self, everything: bool = False) -> None:
+        for batch in self._batcher.release(_steady_ms(), everything):
+            self._submit(batch)
+
+    def _submit(self, batch: Batch) -> None:
+        clips = len(batch.clips)
+        while not self._in_flight.has_room(clips):
+            self._reap_oldest()
+        self._in_flight.admit(clips)
         # Tokens go from worker to keeper by reference: their bytes never pass through this process.
-        reference = self._memory.append.remote(self._session, self._seq, tokens, dict(positions))
+        tokens = self._gpu.compress.remote(batch.clips, self._life) if clips else []
+        reference = self._memory.append.remote(self._session, self._seq, tokens, batch.positions)
         self._seq += 1
-        self._submitted.update(positions)
         self._pending.append((reference, clips))
+        self._status.clips += clips
+        self._status.frames += sum(len(clip.frame_ms) for clip in batch.clips)
+        self._status.in_flight_clips = self._in_flight.count
 
     def _reap(self) -> None:
         """Take what has finished. The keeper works in order, so only the oldest needs a look."""
@@ -226,3 +230,8 @@ class _Session:
         """Records published but not yet taken."""
         self._status.lag_records = sum(self._source.lag().values())
         return self._status.lag_records
+
+
+def _steady_ms() -> int:
+    """A clock that never goes back."""
+    return time.monotonic_ns() // 1_000_000

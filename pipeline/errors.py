@@ -14,7 +14,7 @@ class StaleEpoch(RuntimeError):
 
 
 class StaleSession(RuntimeError):
-    """An append that does not follow the last `rewind`: its sender must rewind and send again."""
+    """A call that does not follow the callee's last new start: its sender must rewind and send again."""
 
 
 class GaveUp(RuntimeError):

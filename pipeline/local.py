@@ -4,6 +4,7 @@ from pathlib import Path
 
 from standwatch.configs.schema import StandwatchConfig
 from standwatch.pipeline.answering import Answering
+from standwatch.pipeline.batching import ClipBatcher
 from standwatch.pipeline.clock import now_ms
 from standwatch.pipeline.deadletters import bury
 from standwatch.pipeline.decode import ChunkDecoder
@@ -46,9 +47,9 @@ class LocalPipeline:
         """Ingest and answer all that has been published so far."""
         flow = self._config.flow
         while records := self._source.poll(flow.poll_records, flow.poll_timeout_ms):
-            self._submit(self._flow.take(records, now_ms()))
+            self._take_in(self._flow.take(records, now_ms()))
             self.answer_due()
-        self._submit(self._flow.flush(now_ms(), everything=True))
+        self._take_in(self._flow.flush(now_ms(), everything=True), everything=True)
         self.memory.commit(now_ms())
         self.memory.maintain(now_ms())
         while self.answer_due():
@@ -75,14 +76,18 @@ class LocalPipeline:
         self._compressor.forget()
         state = self.memory.rewind()
         self._session, self._seq = state.session, 0
+        flow = self._config.flow
+        self._batcher = ClipBatcher(flow.batch_clips, flow.batch_wait_ms, state.positions)
         self._flow.rewind(state)
         self._source.assign({p: state.positions.get(p) for p in self._partitions})
 
-    def _submit(self, intake: Intake) -> None:
+    def _take_in(self, intake: Intake, everything: bool = False) -> None:
         bury(intake.dead, self._config.topics.dead_letters, self._sink)
-        tokens = self._compressor.compress(intake.clips) if intake.clips else []
-        self.memory.append(self._session, self._seq, tokens, intake.positions)
-        self._seq += 1
+        self._batcher.add(intake, now_ms())
+        for batch in self._batcher.release(now_ms(), everything):
+            tokens = self._compressor.compress(batch.clips) if batch.clips else []
+            self.memory.append(self._session, self._seq, tokens, batch.positions)
+            self._seq += 1
 
     def _conclude(self, due: Due) -> None:
         since_ms = context_from_ms(self._config.reading, self._grid, due.window)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from standwatch.configs.schema import DecodeConfig, FlowConfig
+from standwatch.pipeline.batching import Batch, ClipBatcher
 from standwatch.pipeline.decode import ChunkDecoder, Decoded, Outcome, Refused
 from standwatch.pipeline.flow import InFlight, IngestFlow, Intake
 from standwatch.pipeline.types import Chunk, Clip, FeedMark, Record, Rewind, SourceOffset
@@ -169,6 +170,10 @@ class Memory:
         if clips is None:
             self.positions.update(intake.positions)
 
+    def append_batch(self, batch: Batch) -> None:
+        self.clips += batch.clips
+        self.positions.update(batch.positions)
+
     def rewind(self) -> Rewind:
         marks = {clip.feed_id: FeedMark(int(clip.frame_ms[-1]), clip.at) for clip in self.clips}
         return Rewind(0, dict(self.positions), marks)
@@ -202,6 +207,41 @@ def test_a_crash_anywhere_loses_nothing_doubles_nothing_and_changes_no_grouping(
     assert memory.dead == whole.dead
     ends = {p: 1 + max(one.at.offset for one in records if one.at.partition == p) for p in (0, 1)}
     assert memory.positions == whole.positions == ends
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_a_crash_while_clips_wait_for_their_batch_loses_and_doubles_nothing_either(seed: int) -> None:
+    noise = random.Random(seed)
+    records = random_records(noise)
+    whole = Memory()
+    uninterrupted = flow()
+    whole.append(uninterrupted.take(records, 0))
+    whole.append(uninterrupted.flush(0, everything=True))
+
+    memory = Memory()
+    for life in range(5):
+        state = memory.rewind()
+        running, batcher = flow(state=state), ClipBatcher(noise.randrange(1, 6), 50, state.positions)
+        rest = [one for one in records if one.at.offset >= memory.positions.get(one.at.partition, 0)]
+        batches: list[Batch] = []
+        clock = 0
+        for _ in range(noise.randrange(1, 6)) if life < 4 else range(len(records)):
+            size = noise.randrange(1, 9)
+            intake, rest = running.take(rest[:size], 0), rest[size:]
+            memory.dead |= {letter.record.at for letter in intake.dead}
+            clock += noise.randrange(60)
+            batcher.add(intake, clock)
+            batches += batcher.release(clock)
+        if life == 4:
+            batcher.add(running.flush(0, everything=True), clock)
+            batches += batcher.release(clock, everything=True)
+        for batch in batches[: noise.randrange(len(batches) + 1) if life < 4 else None]:
+            memory.append_batch(batch)
+
+    for feed in "abc":
+        assert groups(memory.clips, feed) == groups(whole.clips, feed)
+    assert memory.dead == whole.dead
+    assert memory.positions == whole.positions
 
 
 def test_in_flight_has_room_up_to_its_limit_and_for_one_batch_above_it() -> None:

@@ -57,7 +57,7 @@ class World:
             topics=TopicsConfig(partitions=2),
             memory=MemoryConfig(path=str(root / "memory"), commit_ms=10),
             decode=DecodeConfig(sample_fps=sample_fps, thumbnail_side_px=32),
-            flow=FlowConfig(poll_records=poll_records, poll_timeout_ms=20),
+            flow=FlowConfig(poll_records=poll_records, poll_timeout_ms=20, batch_wait_ms=0),
             reading=ReadingConfig(evidence_frames=3, max_due_windows=1000),
         )
 
