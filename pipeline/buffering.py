@@ -9,6 +9,8 @@ from standwatch.pipeline.manifest import Manifest
 from standwatch.pipeline.rows import Shape
 from standwatch.pipeline.types import TokenBatch
 
+_CLIP_FRAMES = 256  # what the column `clip_frame` can count
+
 
 class PartitionBuffer:
     """Rows and position of one partition that are accepted but not yet durable."""
@@ -79,11 +81,13 @@ def _check(batch: TokenBatch) -> None:
         and batch.frame_ms.shape == batch.frame_offset.shape == (frames,)
         and batch.frame_ms.dtype == batch.frame_offset.dtype == np.int64
         and len(batch.thumbnails) in (0, frames)
+        and 0 <= batch.clip_frame <= _CLIP_FRAMES - frames
     )
     if not ok:
         raise ValueError(
             f"{batch.feed_id!r}: frame_ms {batch.frame_ms.shape}, frame_offset {batch.frame_offset.shape}, tokens "
-            f"{batch.tokens.shape} {batch.tokens.dtype} and {len(batch.thumbnails)} thumbnails do not fit together"
+            f"{batch.tokens.shape} {batch.tokens.dtype}, {len(batch.thumbnails)} thumbnails and clip_frame "
+            f"{batch.clip_frame} do not fit together; a clip has at most {_CLIP_FRAMES} frames"
         )
     in_order = (batch.frame_ms[1:] > batch.frame_ms[:-1]) & (batch.frame_offset[1:] >= batch.frame_offset[:-1])
     if not in_order.all():
@@ -101,4 +105,5 @@ def _after(batch: TokenBatch, frame_ms: int) -> TokenBatch:
         frame_offset=batch.frame_offset[new:],
         tokens=batch.tokens[new:],
         thumbnails=batch.thumbnails[new:],
+        clip_frame=batch.clip_frame + new,
     )

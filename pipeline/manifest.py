@@ -14,7 +14,7 @@ from functools import cached_property
 
 from standwatch.pipeline.errors import BadInput
 
-FORMAT = 1
+FORMAT = 2  # changes with that of the rows: an older memory is refused before anything is added to it
 MANIFEST = re.compile(r"manifest-(\d{20})\.json")
 ROWS = re.compile(r"rows-(\d{10})-(\d{10})\.arrow")
 TEMPORARY = re.compile(r"manifest-(\d{20})\.json\.[0-9a-f]+\.tmp")
@@ -126,6 +126,17 @@ class Manifest:
         return b'{"crc32": "%08x", "body": %s}\n' % (zlib.crc32(body), body)
 
 
+def check_format(path: str, found: int, reads: int) -> None:
+    """Raises `BadInput` that says what to do about a file of another format."""
+    if found > reads:
+        raise BadInput(f"{path}: is in format {found}, this version reads format {reads}; use a newer standwatch")
+    if found < reads:
+        raise BadInput(
+            f"{path}: was written by an older standwatch, in format {found}, this version reads format {reads}; "
+            "set memory.path to a new directory, and use the older version to read this one"
+        )
+
+
 _START = re.compile(rb'\{"crc32": "([0-9a-f]{8})", "body": ')
 _END = b"}\n"
 
@@ -139,10 +150,7 @@ def decode(data: bytes, path: str) -> Manifest:
     if zlib.crc32(body) != int(start[1], 16):
         raise BadInput(f"{path}: damaged (checksum does not match); restore this file from a backup")
     fields = json.loads(body)
-    if fields["format"] != FORMAT:
-        raise BadInput(
-            f"{path}: written in format {fields['format']}, this version reads format {FORMAT}; use a newer standwatch"
-        )
+    check_format(path, fields["format"], FORMAT)
     return Manifest(
         topic=fields["topic"],
         partition=fields["partition"],

@@ -10,10 +10,10 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from standwatch.pipeline.errors import BadInput
 from standwatch.pipeline.files import Files, NewFile
-from standwatch.pipeline.manifest import RowFile
-from standwatch.pipeline.types import Float16Array, Int64Array, TokenBatch
+from standwatch.pipeline.manifest import RowFile, check_format
+from standwatch.pipeline.types import Float16Array, Int64Array, TokenBatch, UInt8Array
 
-ROW_FORMAT = "1"
+ROW_FORMAT = 2
 
 Schema = Any  # pyarrow carries no types
 RecordBatch = Any
@@ -48,9 +48,10 @@ def row_schema(shape: Shape) -> Schema:
         pa.field("tokens", pa.list_(pa.field("item", pa.float16(), nullable=False), shape.tokens * shape.width)),
         pa.field("n", pa.int32(), nullable=False),
         pa.field("thumbnail", pa.binary()),
+        pa.field("clip_frame", pa.uint8(), nullable=False),  # place of the frame in its clip: 0 where one begins
     ]
     metadata = {
-        "standwatch.format": ROW_FORMAT,
+        "standwatch.format": str(ROW_FORMAT),
         "standwatch.token_space": shape.token_space,
         "standwatch.n": str(shape.tokens),
         "standwatch.d": str(shape.width),
@@ -61,12 +62,13 @@ def row_schema(shape: Shape) -> Schema:
 def shape_in(schema: Schema, path: str) -> Shape:
     """What a file says of itself. Raises `BadInput` when it is not a file of rows in a format that we read."""
     metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-    found = metadata.get("standwatch.format")
-    if found != ROW_FORMAT:
-        raise BadInput(f"{path}: row format {found!r}, this version reads {ROW_FORMAT!r}; use a newer standwatch")
+    found = metadata.get("standwatch.format", "")
+    if not found.isdecimal():
+        raise BadInput(f"{path}: does not say that it holds rows of memory; it was not written by standwatch")
+    check_format(path, int(found), ROW_FORMAT)
     shape = Shape(metadata["standwatch.token_space"], int(metadata["standwatch.n"]), int(metadata["standwatch.d"]))
     if not schema.equals(row_schema(shape)):
-        raise BadInput(f"{path}: its columns are not those of format {ROW_FORMAT!r}")
+        raise BadInput(f"{path}: its columns are not those of format {ROW_FORMAT}")
     return shape
 
 
@@ -87,8 +89,14 @@ def to_record_batch(schema: Schema, batches: Sequence[TokenBatch]) -> RecordBatc
         pa.FixedSizeListArray.from_arrays(values, type=schema.field("tokens").type),
         pa.array(np.full(rows, n, np.int32)),
         pa.array(pictures, pa.binary()),
+        pa.array(np.concatenate([_places(batch) for batch in batches])),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _places(batch: TokenBatch) -> UInt8Array:
+    """The place of each frame in its clip."""
+    return np.arange(batch.clip_frame, batch.clip_frame + len(batch.frame_ms)).astype(np.uint8)
 
 
 def joined(schema: Schema, batches: Sequence[RecordBatch]) -> RecordBatch:
@@ -167,6 +175,11 @@ class RowBatch:
     @property
     def tokens(self) -> Float16Array:
         view: Float16Array = self.arrow.column(4).values.to_numpy(zero_copy_only=True).reshape(self._shape)
+        return view
+
+    @property
+    def clip_frame(self) -> UInt8Array:
+        view: UInt8Array = self.arrow.column(7).to_numpy(zero_copy_only=True)
         return view
 
     def feed_ids(self) -> set[str]:

@@ -94,7 +94,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenBatch:
-    """A clip after compression."""
+    """A clip after compression, whole unless its first frames were left out as replays."""
 
     feed_id: str
     at: SourceOffset
@@ -103,6 +103,7 @@ class TokenBatch:
     tokens: Float16Array  # [T, n, D]
     thumbnails: tuple[bytes, ...]  # T JPEGs, or empty
     token_space: str  # fingerprint of everything that gives the tokens their meaning
+    clip_frame: int = 0  # place of the first frame in its clip
 
 
 @dataclass(frozen=True, slots=True)

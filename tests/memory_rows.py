@@ -7,6 +7,7 @@ import numpy as np
 
 from standwatch.configs.schema import MemoryConfig
 from standwatch.pipeline.files import Files
+from standwatch.pipeline.memory import MemoryReader
 from standwatch.pipeline.shard import MemoryShard
 from standwatch.pipeline.types import Progress, SourceOffset, TokenBatch, Window
 
@@ -24,8 +25,11 @@ def batch(
     token_space: str = "space-1",
     thumbnails: bool = True,
     width: int = D,
+    clip_frame: int = 0,
 ) -> TokenBatch:
-    """Frames at these times. Tokens of the frame at t are t % 1000 and up; its thumbnail is its name."""
+    """Frames at these times, by default a whole clip. Tokens of the frame at t are t % 1000 and up; its thumbnail is
+    its name.
+    """
     times = np.asarray(frame_ms, dtype=np.int64)
     offsets = np.broadcast_to(np.asarray(offset, dtype=np.int64), times.shape).copy()
     tokens = (times[:, None, None] % 1000 + np.arange(N * width).reshape(1, N, width)).astype(np.float16)
@@ -37,7 +41,14 @@ def batch(
         tokens=tokens,
         thumbnails=tuple(thumbnail(feed_id, t) for t in frame_ms) if thumbnails else (),
         token_space=token_space,
+        clip_frame=clip_frame,
     )
+
+
+def places(root: Path, feed_id: str) -> list[int]:
+    """The place of each of a feed's frames in its clip, as stored."""
+    _, batches = MemoryReader(str(root)).row_batches(feed_id, ALL)
+    return [place for one in batches for place in one.column("clip_frame").to_pylist()]
 
 
 def thumbnail(feed_id: str, frame_ms: int) -> bytes:

@@ -10,7 +10,7 @@ from standwatch.pipeline.errors import BadInput, StaleSession
 from standwatch.pipeline.rolling import PartitionStat
 from standwatch.pipeline.types import FeedMark, Progress, SourceOffset, TokenBatch, Window
 from standwatch.pipeline.verify import verify
-from tests.memory_rows import ALL, TOPIC, Keeper, batch, thumbnail
+from tests.memory_rows import ALL, TOPIC, Keeper, batch, places, thumbnail
 
 
 @pytest.fixture
@@ -99,8 +99,20 @@ def test_of_a_batch_partly_replayed_only_the_new_frames_are_taken_with_their_own
     assert held.frame_ms.tolist() == [10, 20, 30, 40]
     assert held.frame_offset.tolist() == [3, 3, 3, 4]
     assert held.tokens[:, 0, 0].tolist() == [10, 20, 30, 40]
+    assert places(keeper.root, "cam") == [0, 1, 2, 3], "of the clip as it was sent, not of what was left of it"
     seen = keeper.shard.evidence("cam", ALL, held.frame_ms, np.zeros(4, np.float32))
     assert seen.thumbnails == tuple(thumbnail("cam", t) for t in (10, 20, 30, 40))
+
+
+def test_each_row_tells_its_place_in_its_clip_also_after_files_were_merged(keeper: Keeper) -> None:
+    clips = [[10], [20, 30, 40], list(range(100, 356)), [400, 410]]
+    for offset, times in enumerate(clips):
+        keeper.commit(batch("cam", times, offset), p0=offset + 1)
+    expected = [place for times in clips for place in range(len(times))]
+    assert places(keeper.root, "cam") == expected
+    assert keeper.maintain() > 0
+    assert places(keeper.root, "cam") == expected
+    assert verify(str(keeper.root)) == []
 
 
 def test_a_replay_within_one_append_is_dropped_too(keeper: Keeper) -> None:
@@ -116,6 +128,8 @@ BAD: dict[str, tuple[TokenBatch, str]] = {
     "float32": (replace(batch("cam", [10]), tokens=np.zeros((1, 2, 3), np.float32)), "float32"),
     "flat": (replace(batch("cam", [10]), tokens=np.zeros((1, 6), np.float16)), "do not fit"),
     "empty": (batch("cam", []), "do not fit"),
+    "a clip of 257 frames": (batch("cam", range(257)), "at most 256 frames"),
+    "a part that begins before its clip": (batch("cam", [10], clip_frame=-1), "clip_frame -1"),
     "another topic": (replace(batch("cam", [10]), at=SourceOffset("other", 0, 0)), "topic 'other'"),
     "another partition": (batch("cam", [10], partition=9), r"partitions \[9\] are not kept here"),
 }

@@ -19,6 +19,7 @@ from standwatch.pipeline.export import export_feed
 from standwatch.pipeline.files import Files
 from standwatch.pipeline.manifest import decode
 from standwatch.pipeline.memory import MemoryReader
+from standwatch.pipeline.rows import shape_in
 from standwatch.pipeline.shard import MemoryShard
 from standwatch.pipeline.types import Window
 from standwatch.pipeline.verify import verify
@@ -97,7 +98,11 @@ def misname_a_feed(root: Path) -> None:
 
 
 def future_format(root: Path) -> None:
-    rewrite(root, lambda body: body.update(format=2))
+    rewrite(root, lambda body: body.update(format=3))
+
+
+def older_format(root: Path) -> None:
+    rewrite(root, lambda body: body.update(format=1))
 
 
 @pytest.mark.parametrize(
@@ -113,6 +118,7 @@ def future_format(root: Path) -> None:
         (move_a_mark, "its mark is at 16 ms"),
         (misname_a_feed, "rows of ['a'] in its record batch"),
         (future_format, "use a newer standwatch"),
+        (older_format, "set memory.path to a new directory, and use the older version to read this one"),
     ],
 )
 def test_verify_says_what_is_wrong_and_where(root: Path, harm: Callable[[Path], None], what: str) -> None:
@@ -131,6 +137,28 @@ def test_verify_reports_orphans_and_rows_ahead_of_the_position_as_notes(root: Pa
     findings = verify(str(root))
     assert not any(finding.is_error for finding in findings)
     assert ["of a commit" in f.what or "read again" in f.what for f in findings] == [True, True, True]
+
+
+def test_a_file_of_rows_in_another_format_is_refused_with_what_to_do(root: Path) -> None:
+    path = max(directory(root).glob("rows-*"))
+    schema = pa.ipc.open_file(path).schema
+    for found, fix in (
+        ("1", "written by an older standwatch"),
+        ("3", "use a newer standwatch"),
+        ("", "not written by"),
+    ):
+        metadata = {**schema.metadata, b"standwatch.format": found.encode()}
+        with pytest.raises(BadInput, match=f"^rows: .*{fix}"):
+            shape_in(schema.with_metadata(metadata), "rows")
+
+
+def test_a_memory_of_an_older_version_is_refused_before_anything_is_added_to_it(root: Path) -> None:
+    older_format(root)
+    before = sorted(path.name for path in directory(root).iterdir())
+    for look in (lambda: MemoryShard(MemoryConfig(str(root)), TOPIC, [0]), lambda: MemoryReader(str(root)).feeds()):
+        with pytest.raises(BadInput, match=r"older standwatch, in format 1, .* set memory\.path to a new"):
+            look()
+    assert sorted(path.name for path in directory(root).iterdir()) == before
 
 
 def test_a_manifest_under_another_name_is_refused(root: Path) -> None:
@@ -176,6 +204,7 @@ def test_an_export_holds_the_feeds_rows_for_other_tools(root: Path, tmp_path: Pa
     table = pq.read_table(out) if suffix == "parquet" else pa.ipc.open_file(out).read_all()
     assert table["frame_ms"].to_pylist() == [20, 30]
     assert table["offset"].to_pylist() == [1, 2]
+    assert table["clip_frame"].to_pylist() == [1, 0]
     assert table["thumbnail"].to_pylist() == [thumbnail("a", 20), thumbnail("a", 30)]
     assert table["tokens"].to_pylist()[0] == [20, 21, 22, 23, 24, 25]
     assert table.schema.metadata[b"standwatch.token_space"] == b"space-1"
