@@ -105,6 +105,8 @@ class VideoCache:
         cls, saved: Mapping[str, Tensor], config: LanguageConfig, schedule: Schedule, capacity: int
     ) -> "VideoCache":
         """The cache that was saved, in new storage. ValueError if it is of another shape or too long for it."""
+        if missing := [name for name in ("prefix", "frames") if name not in saved]:
+            raise ValueError(f"{missing[0]}: is not among what was saved; restore what `save` gave")
         empty = cls.empty(config, schedule, saved["prefix"], capacity)
         restored = replace(empty, frames=int(saved["frames"]))
         if restored.frames > capacity:
