@@ -5,12 +5,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from standwatch.compression.checkpoint_layout import by_parameter, check_layout
 from standwatch.compression.lpcomp import Decoder
 from standwatch.compression.merging import Projector, merge, merge_schedule
+from standwatch.compression.readout import Readout
+from standwatch.compression.schedule import Schedule, runnable_schedule
 from standwatch.compression.vision import VisionTower
 from standwatch.configs.schema import ModelConfig
 
-HEAD = "lm_head.weight"  # tied: a checkpoint may or may not repeat it
 VISION_PREFIXES = ("model.vision_tower.", "model.mm_projector.")
 
 
@@ -18,14 +20,15 @@ class Backbone(Decoder):
     """Everything with weights; exists because the checkpoint names nest this way."""
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config.language, config.tokens_per_frame, config.keep)
+        super().__init__(config.language)
         self.vision_tower = nn.ModuleDict({"vision_tower": VisionTower(config.vision)})
         self.mm_projector = Projector(config.vision.width, config.language.width)
 
 
 class XComp(nn.Module):
-    """The whole model. `decoder` reads tokens; `compress` makes them.
+    """The whole model. `compress` makes tokens of frames; `decoder` shrinks and reads them.
 
+    Where memory holds one token per frame there is a `readout` too, which no published checkpoint has.
     Raises ValueError for shapes that cannot work: too few decoder layers for the tokens, too few patches per frame.
     """
 
@@ -33,7 +36,19 @@ class XComp(nn.Module):
         super().__init__()
         merge_schedule(config.vision.patches_per_frame, config.tokens_per_frame)  # refuse impossible shapes early
         self.config = config
+        self.lpcomp_schedule: Schedule = runnable_schedule(config.language.layers, config.tokens_per_frame, config.keep)
         self.model = Backbone(config)
+        self.readout = Readout(config.language.width) if self.reads_one_token else None
+
+    @property
+    def reads_one_token(self) -> bool:
+        """Whether LP-Comp runs before memory and leaves it one token per frame, instead of while reading."""
+        return self.config.frame_tokens < self.config.tokens_per_frame
+
+    @property
+    def reading_schedule(self) -> Schedule:
+        """What the decoder does with frames from memory: LP-Comp in full, or nothing where they are compressed."""
+        return runnable_schedule(self.config.language.layers, self.config.frame_tokens, self.config.keep)
 
     @property
     def decoder(self) -> Decoder:
@@ -63,23 +78,17 @@ class XComp(nn.Module):
         return torch.unflatten(tokens, 1, (frames, self.config.tokens_per_frame))
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take all weights from checkpoint-named tensors; ValueError naming what is missing, unknown or misshapen."""
-        load_strictly(self, {name: tensor for name, tensor in tensors.items() if name != HEAD})
+        """Take all weights from checkpoint-named tensors; ValueError naming what is missing, unknown or misshapen.
+
+        `checkpoint.load_model` reads files; this is for tensors in memory.
+        """
+        load_strictly(self, by_parameter(tensors))
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy tensors into a module's parameters, all or nothing; ValueError unless names and shapes are the module's."""
-    own = module.state_dict()
-    problems = [f"missing {name}" for name in own if name not in tensors]
-    problems += [f"unknown {name}" for name in tensors if name not in own]
-    problems += [
-        f"{name} has shape {list(tensors[name].shape)} instead of {list(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
-    ]
-    if problems:
-        more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise ValueError(f"weights do not fit the configured shape: {', '.join(problems[:5])}{more}")
+    own = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
+    check_layout(own, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     module.load_state_dict(tensors)
 
 
