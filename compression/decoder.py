@@ -51,8 +51,11 @@ def rotary_frequencies(head_dim: int, theta: float, dtype: torch.dtype) -> Tenso
 
 def rotate(rows: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each pair of [..., hd] by its angle; cos and sin broadcast against it."""
-    first, second = rows.chunk(2, -1)
-    return rows * cos + torch.cat((-second, first), -1) * sin
+    half = rows.shape[-1] // 2
+    turned = rows * cos
+    turned[..., :half].addcmul_(rows[..., half:], sin[..., :half], value=-1)
+    turned[..., half:].addcmul_(rows[..., :half], sin[..., half:])
+    return turned
 
 
 class RmsNorm(nn.Module):
@@ -94,7 +97,10 @@ class GatedMlp(nn.Module):
         self.down_proj = nn.Linear(config.mlp_width, config.width, bias=False)
 
     def forward(self, rows: Tensor) -> Tensor:
-        projected: Tensor = self.down_proj(F.silu(self.gate_proj(rows)) * self.up_proj(rows))
+        gate, up = self.gate_proj(rows), self.up_proj(rows)
+        # The widest tensors of all: without gradients, writing them anew costs as much as a fifth of the products.
+        gated = F.silu(gate) * up if torch.is_grad_enabled() else F.silu(gate, inplace=True).mul_(up)
+        projected: Tensor = self.down_proj(gated)
         return projected
 
 
@@ -113,6 +119,6 @@ class DecoderLayer(nn.Module):
 
     def finish(self, rows: Tensor, attended: Tensor) -> Tensor:
         """The layer's output [R, D] from its input and what attention gave, [H, R, hd]."""
-        rows = rows + self.self_attn.o_proj(attended.transpose(0, 1).flatten(1))
-        gated: Tensor = self.mlp(self.post_attention_layernorm(rows))
-        return rows + gated
+        between: Tensor = self.self_attn.o_proj(attended.transpose(0, 1).flatten(1)).add_(rows)
+        gated: Tensor = self.mlp(self.post_attention_layernorm(between))
+        return gated.add_(between)
