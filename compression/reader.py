@@ -71,6 +71,8 @@ class Reader:
         for window in asked:
             if isinstance(window.questions, str):
                 raise TypeError("questions: must be a sequence of questions, not one string; write (question,)")
+            if not window.views:
+                raise ValueError("views: a window without frames cannot be read; leave it out")
             frames = sum(view.frames for view in window.views)
             prompts = [build_prompt(self._tokenizer, q, _checked(window.duration_s), frames) for q in window.questions]
             for view in window.views:
