@@ -44,16 +44,16 @@ class Inference:
         loaded = load_model(config)
         model, self.name, self.weights = loaded.model, loaded.name, loaded.weights
         self._reading = reading
-        self._frames_per_clip = model.config.vision.frames_per_clip
-        self._grid = SegmentGrid(sample_fps, config.segment_frames)
+        self.frames_per_clip = model.config.vision.frames_per_clip
+        self._grid = SegmentGrid(sample_fps, model.config.segment_frames)
         prefix = model.decoder.embed(prefix_ids(loaded.tokenizer))
-        builder = SegmentBuilder(model.decoder, model.lpcomp_schedule, prefix, config.segment_frames)
+        builder = SegmentBuilder(model.decoder, model.lpcomp_schedule, prefix, model.config.segment_frames)
         # Open segments serve questions only where these see the same tokens: not those of the readout.
         self._serves_open = reading.method == "segments" and not model.reads_one_token
         self._compressor = Compressor(model, builder if self._serves_open or model.reads_one_token else None)
         self._states: dict[str, OpenSegments] = {}
         self._reader = Reader(model, loaded.tokenizer, loaded.generation.eos_ids)
-        reading_builder = SegmentBuilder(model.decoder, model.reading_schedule, prefix, config.segment_frames)
+        reading_builder = SegmentBuilder(model.decoder, model.reading_schedule, prefix, model.config.segment_frames)
         self._segments = SegmentCache(reading_builder, self._reader.video, reading.cache_mb << 20)
         self._token_space = token_space(model.config, model.state_dict())
         self._penalty = reading.repetition_penalty or loaded.generation.repetition_penalty
@@ -161,7 +161,7 @@ class Inference:
             memory.tokens[inside],
             memory.token_space,
         )
-        return thin(window, self._reading.max_frames, self._frames_per_clip)
+        return thin(window, self._reading.max_frames, self.frames_per_clip)
 
     def _views(self, windows: Sequence[tuple[ReadRequest, WindowTokens]]) -> list[tuple[View, ...]]:
         """Where the decoder finds the frames of each window: in segments, or as one sequence of their own."""

@@ -112,7 +112,7 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """Ask the past: reads the feed's memory, whether a system is running on it or not."""
-    from standwatch.actors.asking import ask_memory  # loads torch: only this command needs it
+    from standwatch.actors.ask_memory import ask_memory  # loads torch: only this command needs it
 
     answer = ask_memory(memory, feed, question, parse_duration(last, "--last"))
     if as_json:

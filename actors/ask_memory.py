@@ -5,6 +5,7 @@ from pathlib import Path
 from standwatch.actors.inference import Inference
 from standwatch.configs.load import load_resolved
 from standwatch.pipeline.answering import adhoc_query, answer_once
+from standwatch.pipeline.answers import top_frames
 from standwatch.pipeline.errors import BadInput
 from standwatch.pipeline.lookback import context_from_ms, thin
 from standwatch.pipeline.memory import MemoryReader
@@ -25,13 +26,14 @@ def ask_memory(memory: Path, feed: str, question: str, last_ms: int) -> Answer:
     query = adhoc_query(question, feed)
     inference = Inference(config.model, config.reading, config.decode.sample_fps)
     span = Window(newest[feed] + 1 - last_ms, newest[feed] + 1)
-    window = held = reader.window(feed, span)
-    if len(window.frame_ms) > config.reading.max_frames:
-        window = held = thin(window, config.reading.max_frames, config.model.vision.frames_per_clip)
-    else:
-        grid = SegmentGrid(config.decode.sample_fps, config.model.segment_frames)
-        held = reader.window(feed, span, context_from_ms(config.reading, grid, span))
+    grid = SegmentGrid(config.decode.sample_fps, config.model.segment_frames)
+    held = reader.window(feed, span, context_from_ms(config.reading, grid, span))
     ((reading,),) = inference.read([ReadRequest(held, span, (query,))])
-    chosen = inference.select(window, question, config.reading.evidence_frames)
+    most = config.reading.evidence_frames
+    if config.reading.method == "passes":
+        window = thin(reader.window(feed, span), config.reading.max_frames, inference.frames_per_clip)
+        chosen = inference.select(window, question, most)
+    else:
+        chosen = top_frames(reading.relevance, most)
     evidence = reader.evidence(feed, span, reading.frame_ms[chosen], reading.relevance[chosen])
     return answer_once(query, reading, evidence, inference)
