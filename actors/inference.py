@@ -41,7 +41,10 @@ class Inference:
 
     def __init__(self, config: ModelConfig, reading: ReadingConfig, sample_fps: float) -> None:
         torch.set_num_threads(config.threads)
-        loaded = load_model(config)
+        try:
+            loaded = load_model(config)
+        except ValueError as error:
+            raise BadInput(f"model.{error}") from None
         model, self.name, self.weights = loaded.model, loaded.name, loaded.weights
         self._reading = reading
         self.frames_per_clip = model.config.vision.frames_per_clip
