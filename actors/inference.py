@@ -64,14 +64,16 @@ class Inference:
     def compress(self, clips: Sequence[Clip]) -> list[TokenBatch]:
         """Clips of any feeds to tokens, in their order. Each feed's clips are in the order of time."""
         found: dict[int, Float16Array] = {}
+        after = self._states.copy()  # taken over only when every clip has gone through
         for places in rounds([clip.feed_id for clip in clips]):
             feeds = [clips[place].feed_id for place in places]
-            states = [self._states.get(feed, self._compressor.start()) for feed in feeds]
+            states = [after.get(feed, self._compressor.start()) for feed in feeds]
             some = [FeedClip(clips[place].frames, self._grid.slots(clips[place].frame_ms)) for place in places]
             for place, feed, (state, tokens) in zip(
                 places, feeds, self._compressor.step_batch(states, some), strict=True
             ):
-                self._states[feed], found[place] = state, tokens
+                after[feed], found[place] = state, tokens
+        self._states = after
         return [
             TokenBatch(
                 feed_id=clip.feed_id,
