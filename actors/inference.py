@@ -96,7 +96,7 @@ class Inference:
         """All questions about all windows in one pass; a window without frames gives `unknown` to every one.
 
         A window of more than `reading.max_frames` frames is read as evenly spread clips of it, in one sequence.
-        Raises `BadInput` when tokens of one were made by another model.
+        Raises `BadInput` when one has tokens of another model or damaged ones, or a question that cannot be asked.
         """
         began = time.perf_counter()
         spans = [_span(request) for request in requests]
@@ -104,12 +104,15 @@ class Inference:
         for index in full:
             self._check_space(requests[index].memory.token_space)
         windows = {index: self._thinned(requests[index]) for index in full}
-        views = self._views([(requests[index], windows[index]) for index in full])
-        asked = [
-            Questions(found, tuple(q.question for q in requests[index].queries), _seconds(requests[index].window))
-            for index, found in zip(full, views, strict=True)
-        ]
-        said = dict(zip(full, self._reader.read(asked), strict=True))
+        try:
+            views = self._views([(requests[index], windows[index]) for index in full])
+            asked = [
+                Questions(found, tuple(q.question for q in requests[index].queries), _seconds(requests[index].window))
+                for index, found in zip(full, views, strict=True)
+            ]
+            said = dict(zip(full, self._reader.read(asked), strict=True))
+        except ValueError as error:
+            raise BadInput(str(error)) from None
         questions = sum(len(requests[index].queries) for index in full)
         each_ms = (time.perf_counter() - began) * 1000 / max(1, questions)
         readings = []
