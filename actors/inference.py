@@ -177,19 +177,19 @@ class Inference:
         for request, window in windows:
             first, end = _span(request)
             in_segments = self._reading.method == "segments" and len(window.frame_ms) == end - first
-            wanted.append(self._wanted(request, first) if in_segments else None)
+            wanted.append(self._wanted(request, first, end) if in_segments else None)
         segments = iter(self._segments.views([one for one in wanted if one is not None]))
         return [
             (self._reader.view(window.tokens),) if one is None else next(segments)
             for (_, window), one in zip(windows, wanted, strict=True)
         ]
 
-    def _wanted(self, request: ReadRequest, context: int) -> Wanted:
+    def _wanted(self, request: ReadRequest, context: int, end: int) -> Wanted:
         memory = request.memory
         return Wanted(
             memory.feed_id,
-            memory.tokens,
-            self._grid.slots(memory.frame_ms),
+            memory.tokens[:end],
+            self._grid.slots(memory.frame_ms[:end]),
             context,
             self._grid.cover(request.window),
             self._states.get(memory.feed_id, OpenSegments()) if self._serves_open else OpenSegments(),
