@@ -3,17 +3,14 @@
 import pytest
 
 from standwatch.compression.frame_selection import relevant_layers
-from standwatch.compression.lpcomp import Decoder
 from standwatch.compression.merging import merge_schedule
 from standwatch.compression.schedule import build_schedule, runnable_schedule
-from standwatch.configs.schema import LanguageConfig
 
 
 def test_a_decoder_too_shallow_for_its_tokens_is_refused_and_told_the_depth() -> None:
     assert 0 in build_schedule(8, 16, "suffix").drop_steps
-    shallow = LanguageConfig(layers=8, width=8, mlp_width=8, heads=1, kv_heads=1, head_dim=8, vocab=8)
     with pytest.raises(ValueError, match="at least 9 layers"):
-        Decoder(shallow, 16, "suffix")
+        runnable_schedule(8, 16, "suffix")
 
 
 @pytest.mark.parametrize("layers", [9, 12])
