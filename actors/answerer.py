@@ -37,8 +37,7 @@ class AnswererSettings:
     topics: TopicsConfig
     reading: ReadingConfig
     memory_path: str
-    sample_fps: float  # with segment_frames: where segments lie
-    segment_frames: int
+    grid: SegmentGrid  # where segments lie
     timeout_s: float  # for one call of a shard
 
 
@@ -59,7 +58,6 @@ class Answerer:
         self._settings = settings
         self._keepers: Sequence[Any] = ()
         self._workers: Sequence[Any] = ()
-        self._grid = SegmentGrid(settings.sample_fps, settings.segment_frames)
         memory = Path(settings.memory_path)
         self._store = QueryStore(memory / "queries")
         self._model = WorkerModel(settings.timeout_s)
@@ -193,7 +191,7 @@ class Answerer:
             self._keepers[shard].window.remote(
                 group[0].feed_id,
                 group[0].window,
-                context_from_ms(self._settings.reading, self._grid, group[0].window),
+                context_from_ms(self._settings.reading, self._settings.grid, group[0].window),
             )
             for group in groups
         ]

@@ -19,6 +19,7 @@ from standwatch.pipeline.clock import now_ms
 from standwatch.pipeline.deadletters import bury
 from standwatch.pipeline.decode import ChunkDecoder
 from standwatch.pipeline.flow import InFlight, IngestFlow, Intake
+from standwatch.pipeline.segmentgrid import SegmentGrid
 from standwatch.pipeline.types import Progress
 
 _IDLE_S = 1.0
@@ -34,6 +35,7 @@ class IngestorSettings:
     decode: DecodeConfig
     flow: FlowConfig
     frames_per_clip: int
+    replay: SegmentGrid | None  # where the compressor's open segments lie; None when its tokens need no state
     commit_ms: int
     timeout_s: float  # for one call of a peer
 
@@ -133,7 +135,7 @@ class _Session:
         self._closing.append(self._sink)
         # Both peers, before anything is read: a worker that still loads must not cost decoding and dead letters.
         self._life = self._wait(self._gpu.forget.remote())
-        state = self._wait(self._memory.rewind.remote())
+        state = self._wait(self._memory.rewind.remote(settings.replay))
         self._session = state.session
         self._batcher = ClipBatcher(settings.flow.batch_clips, settings.flow.batch_wait_ms, state.positions)
         self._flow.rewind(state)

@@ -8,6 +8,7 @@ from typing import TypeVar
 from standwatch.configs.schema import MemoryConfig
 from standwatch.pipeline.clock import now_ms
 from standwatch.pipeline.errors import StaleEpoch, StaleSession
+from standwatch.pipeline.segmentgrid import SegmentGrid
 from standwatch.pipeline.shard import MemoryShard
 from standwatch.pipeline.types import (
     Evidence,
@@ -32,8 +33,8 @@ class MemoryKeeper:
     def pid(self) -> int:
         return os.getpid()
 
-    def rewind(self) -> Rewind:
-        return _or_end(self._shard.rewind)
+    def rewind(self, grid: SegmentGrid | None) -> Rewind:
+        return _or_end(lambda: self._shard.rewind(grid))
 
     def append(
         self, session: int, seq: int, batches: Sequence[TokenBatch], positions: Mapping[int, int]

@@ -23,6 +23,7 @@ from standwatch.configs.load import save_resolved, to_yaml
 from standwatch.configs.schema import StandwatchConfig
 from standwatch.pipeline.clock import now_ms, rfc3339
 from standwatch.pipeline.errors import BadInput, GaveUp
+from standwatch.pipeline.segmentgrid import SegmentGrid
 from standwatch.pipeline.types import Progress
 
 
@@ -59,12 +60,14 @@ class Running:
             actor(MemoryKeeper).options(**options).remote(config.memory, config.topics.chunks, owned[shard])
             for shard in shards
         ]
+        grid = SegmentGrid(config.decode.sample_fps, config.model.segment_frames)
         settings = IngestorSettings(
             config.broker,
             config.topics,
             config.decode,
             config.flow,
             config.model.vision.frames_per_clip,
+            grid if config.model.frame_tokens == 1 else None,
             config.memory.commit_ms,
             self._timeout,
         )
@@ -77,8 +80,7 @@ class Running:
             config.topics,
             config.reading,
             config.memory.path,
-            config.decode.sample_fps,
-            config.model.segment_frames,
+            grid,
             self._timeout,
         )
         self._answerer = actor(Answerer).options(**options, max_concurrency=3).remote(asking)

@@ -20,6 +20,7 @@ class PartitionBuffer:
         self.next_offset = manifest.next_offset
         self.bytes = 0
         self.has_news = False
+        self._told = manifest.next_offset or 0  # the last position that the sender told, or was told by `rewind`
         self._last = {feed_id: (state.frame_ms, state.offset) for feed_id, state in manifest.feeds.items()}
         self._shapes = {file.token_space: Shape.of(file) for file in manifest.files}
 
@@ -28,8 +29,8 @@ class PartitionBuffer:
 
         Raises `ValueError` for what no correct sender sends.
         """
-        if next_offset is not None and next_offset < (self.next_offset or 0):
-            raise ValueError(f"position {next_offset} is before {self.next_offset}, which was appended earlier")
+        if next_offset is not None and next_offset < self._told:
+            raise ValueError(f"position {next_offset} is before {self._told}, which was appended earlier")
         last: dict[str, tuple[int, int]] = {}
         shapes: dict[str, Shape] = {}
         out = []
@@ -60,9 +61,15 @@ class PartitionBuffer:
             self.bytes += batch.tokens.nbytes + sum(map(len, batch.thumbnails))
             self.batches.append(batch)
             self.has_news = True
-        if next_offset is not None and next_offset != self.next_offset:
-            self.next_offset = next_offset
-            self.has_news = True
+        if next_offset is not None:
+            self._told = next_offset
+            if self.next_offset is None or next_offset > self.next_offset:  # else of records that are read again
+                self.next_offset = next_offset
+                self.has_news = True
+
+    def rewind(self, position: int | None) -> None:
+        """The sender goes on from this position: what lies between it and `next_offset` comes again."""
+        self._told = position or 0
 
     def committed(self) -> None:
         """All of it is durable."""

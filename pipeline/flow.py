@@ -82,7 +82,8 @@ class IngestFlow:
     """Records of one topic in, clips out. State: a sampler and an assembler per feed, the next offset per partition.
 
     After `rewind` the frames that come are those after each feed's mark, and their grouping into clips is that of
-    a flow that was never interrupted (short clips flushed for silence aside).
+    a flow that was never interrupted (short clips flushed for silence aside). Clips that memory has come again as they
+    were, those too.
     """
 
     def __init__(
@@ -95,12 +96,16 @@ class IngestFlow:
         self._grid = SampleGrid(decode.sample_fps)
         self._feeds: dict[str, _Feed] = {}
         self._marks: dict[str, FeedMark] = {}
+        self._clip_ends: dict[str, tuple[int, ...]] = {}
+        self._settled: dict[int, int] = {}
         self._next: dict[int, int] = {}
 
     def rewind(self, state: Rewind) -> None:
         """Forget everything and go on from `state`; the next records are those at its positions."""
         self._feeds.clear()
         self._marks = dict(state.feeds)
+        self._clip_ends = dict(state.clip_ends)
+        self._settled = dict(state.settled)
         self._next = {}
 
     def take(self, records: Sequence[Record], now_ms: int) -> Intake:
@@ -112,7 +117,7 @@ class IngestFlow:
             try:
                 chunks.append((record, read_chunk(record, self._decode_config.max_chunk_ms, now_ms + _AHEAD_MS)))
             except BadInput as error:
-                gathered.dead.append(DeadLetter(record, str(error)))
+                self._refuse(record, str(error), gathered)
             self._next[record.at.partition] = record.at.offset + 1
         # In record order, so that no feed's clips wait behind all those of another.
         for (record, chunk), outcome in zip(chunks, self._decoded([chunk for _, chunk in chunks]), strict=True):
@@ -120,10 +125,14 @@ class IngestFlow:
         return self._intake(gathered)
 
     def flush(self, now_ms: int, everything: bool = False) -> Intake:
-        """Short clips of the feeds that have been silent for `flush_partial_clip_ms`, or of all feeds."""
+        """Short clips of the feeds that have been silent for `flush_partial_clip_ms`, or of all feeds.
+
+        A clip that is to come again as it was waits for its end however long that takes.
+        """
         gathered = _Gathered()
         for feed in self._feeds.values():
-            if everything or now_ms - feed.seen_ms >= self._flow_config.flush_partial_clip_ms:
+            silent = now_ms - feed.seen_ms >= self._flow_config.flush_partial_clip_ms
+            if everything or (silent and not feed.assembler.replaying):
                 gathered.clips.extend(feed.assembler.flush())
         return self._intake(gathered)
 
@@ -146,11 +155,19 @@ class IngestFlow:
         replayed = feed.mark is not None and _not_after(chunk.at, feed.mark.at)
         last_ms = feed.sampler.last_ms
         if not replayed and last_ms is not None and chunk.start_ms + chunk.duration_ms <= last_ms:
-            gathered.dead.append(DeadLetter(record, _backwards(chunk, last_ms)))
+            self._refuse(record, _backwards(chunk, last_ms), gathered)
         elif isinstance(outcome, Refused):
-            gathered.dead.append(DeadLetter(record, outcome.reason))
+            self._refuse(record, outcome.reason, gathered)
         else:
-            self._take_frames(chunk, outcome, feed, "replayed" if replayed else "late", gathered)
+            old = "replayed" if replayed or self._is_settled(record.at) else "late"
+            self._take_frames(chunk, outcome, feed, old, gathered)
+
+    def _refuse(self, record: Record, reason: str, gathered: _Gathered) -> None:
+        if not self._is_settled(record.at):  # else it is among the dead letters already
+            gathered.dead.append(DeadLetter(record, reason))
+
+    def _is_settled(self, at: SourceOffset) -> bool:
+        return at.offset < self._settled.get(at.partition, 0)
 
     def _take_frames(self, chunk: Chunk, decoded: Decoded, feed: _Feed, old: str, gathered: _Gathered) -> None:
         for frame_ms, pixels in zip(decoded.frame_ms.tolist(), decoded.frames, strict=True):
@@ -164,7 +181,8 @@ class IngestFlow:
         if feed is None:
             mark = self._marks.get(feed_id)
             sampler = Sampler(self._grid, mark.frame_ms if mark else None)
-            assembler = ClipAssembler(feed_id, self._frames_per_clip, self._flow_config.max_gap_ms)
+            ends = self._clip_ends.pop(feed_id, ())
+            assembler = ClipAssembler(feed_id, self._frames_per_clip, self._flow_config.max_gap_ms, ends)
             feed = self._feeds[feed_id] = _Feed(sampler, assembler, mark)
         return feed
 

@@ -74,7 +74,7 @@ class LocalPipeline:
 
     def _rewind(self) -> None:
         self._compressor.forget()
-        state = self.memory.rewind()
+        state = self.memory.rewind(self._grid if self._config.model.frame_tokens == 1 else None)
         self._session, self._seq = state.session, 0
         flow = self._config.flow
         self._batcher = ClipBatcher(flow.batch_clips, flow.batch_wait_ms, state.positions)

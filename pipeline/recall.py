@@ -10,6 +10,7 @@ import numpy.typing as npt
 from standwatch.pipeline.clock import rfc3339
 from standwatch.pipeline.errors import BadInput
 from standwatch.pipeline.files import Files
+from standwatch.pipeline.replay import ClipRows
 from standwatch.pipeline.rolling import Place, RollingMemory
 from standwatch.pipeline.rows import RecordBatch, RowBatch, RowReader, Schema
 from standwatch.pipeline.types import Evidence, Float32Array, Int64Array, Window, WindowTokens
@@ -104,6 +105,11 @@ class Recall:
             thumbnails=tuple(thumbnails),
             token_space=_one_space(feed_id, found),
         )
+
+    def clip_rows(self, memory: RollingMemory, place: Place) -> ClipRows:
+        """A feed's rows in one file, without what they hold: views of the mapped file."""
+        rows = self._reader(memory, place).batch(place.span.batch)
+        return ClipRows(rows.frame_ms, rows.offset, rows.clip_frame)
 
     def row_batches(self, memory: RollingMemory, feed_id: str, window: Window) -> tuple[Schema, list[RecordBatch]]:
         """The rows of a window as Arrow record batches with their schema. Raises as `window` does."""

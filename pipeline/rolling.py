@@ -72,6 +72,10 @@ class RollingMemory:
         end = bisect_left(places, window.to_ms, key=lambda place: place.span.min_ms)
         return places[first:end]
 
+    def all_places(self, feed_id: str) -> Sequence[Place]:
+        """Where all rows of a feed are, in the order of time."""
+        return self._places.get(feed_id, [])
+
     def feed_stat(self, feed_id: str) -> FeedStat:
         places = self._places[feed_id]
         size = 0.0

@@ -16,12 +16,12 @@ class SegmentGrid:
     def __init__(self, sample_fps: float, segment_frames: int) -> None:
         if segment_frames < 2 or segment_frames % 2:
             raise ValueError(f"segment_frames: {segment_frames} is not an even number of at least 2; use 64")
-        self._grid = SampleGrid(sample_fps)
+        self.sampling = SampleGrid(sample_fps)
         self.hop = segment_frames // 2
 
     def slots(self, frame_ms: Int64Array) -> Int64Array:
         """The slot of each time; times are within 2**47 ms of the epoch (some thousand years)."""
-        return frame_ms * self._grid.numerator // self._grid.denominator
+        return frame_ms * self.sampling.numerator // self.sampling.denominator
 
     def cover(self, window: Window) -> tuple[int, ...]:
         """Numbers of the segments a window is read in, ascending: each slot of it is in exactly one.
@@ -34,7 +34,12 @@ class SegmentGrid:
 
     def start_ms(self, number: int) -> int:
         """The first millisecond of a segment."""
-        return -(-number * self.hop * self._grid.denominator // self._grid.numerator)
+        return self.sampling.start_ms(number * self.hop)
+
+    @property
+    def segment_ms(self) -> int:
+        """How long a segment is, rounded up."""
+        return self.start_ms(2)
 
     def context_from_ms(self, window: Window) -> int:
         """From where on frames are needed to read a window: its own first segment's start, or its own if earlier."""
@@ -46,12 +51,12 @@ class SegmentGrid:
 
         The next frame is read in that segment or in a later one, which begins later.
         """
-        return self.start_ms(self._grid.slot(frame_ms) // self.hop - 1)
+        return self.start_ms(self.sampling.slot(frame_ms) // self.hop - 1)
 
     def _ends(self, window: Window) -> tuple[int, int]:
         """The first and the last segment of a window's cover; the first is above the last when there is none."""
-        last = self._grid.slot(window.to_ms - 1) // self.hop - 1
+        last = self.sampling.slot(window.to_ms - 1) // self.hop - 1
         if window.from_ms >= window.to_ms:
             return last + 1, last
-        more = max(0, last - self._grid.slot(window.from_ms) // self.hop + 1) // 2
+        more = max(0, last - self.sampling.slot(window.from_ms) // self.hop + 1) // 2
         return last - 2 * more, last

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from standwatch.configs.schema import MemoryConfig
 from standwatch.pipeline import clock
@@ -9,10 +10,13 @@ from standwatch.pipeline.buffering import PartitionBuffer
 from standwatch.pipeline.errors import BadInput, StaleEpoch, StaleSession
 from standwatch.pipeline.files import Files
 from standwatch.pipeline.recall import Recall
+from standwatch.pipeline.replay import Replay, active, replay_of
 from standwatch.pipeline.rolling import MemoryStat, RollingMemory, holding, mark, progress, together
+from standwatch.pipeline.segmentgrid import SegmentGrid
 from standwatch.pipeline.store import PartitionStore
 from standwatch.pipeline.types import (
     Evidence,
+    FeedMark,
     Float32Array,
     Int64Array,
     Progress,
@@ -55,15 +59,32 @@ class MemoryShard:
         self._committed_ms = now_ms()
         self._turn = 0
 
-    def rewind(self) -> Rewind:
-        """Commit what is buffered and start a session: its appends count from 0, those of older ones are refused."""
+    def rewind(self, grid: SegmentGrid | None = None) -> Rewind:
+        """Commit what is buffered and start a session: its appends count from 0, those of older ones are refused.
+
+        With `grid`, positions and marks lie so far back that the compressor, having forgotten every feed, can rebuild
+        their open segments (see `replay`).
+        """
         self.commit(self._now_ms())
         self._session += 1
         self._next_seq = 0
-        feeds = {}
+        settled = self.positions()
+        feeds: dict[str, FeedMark] = {}
         for store in self._stores.values():
-            feeds.update({feed_id: mark(store.manifest, s) for feed_id, s in store.manifest.feeds.items()})
-        return Rewind(self._session, self.positions(), feeds)
+            for feed_id, state in store.manifest.feeds.items():
+                if feed_id not in feeds or feeds[feed_id].frame_ms < state.frame_ms:
+                    feeds[feed_id] = mark(store.manifest, state)
+        again = self._replays(grid, feeds) if grid is not None else {}
+        feeds.update({feed_id: replay.mark for feed_id, replay in again.items()})
+        positions = dict(settled)
+        for replay in again.values():
+            at = replay.mark.at
+            if at.partition in positions:  # else it is read from the beginning
+                positions[at.partition] = min(positions[at.partition], at.offset)
+        for partition, buffer in self._buffers.items():
+            buffer.rewind(positions.get(partition))
+        ends = {feed_id: replay.clip_ends for feed_id, replay in again.items()}
+        return Rewind(self._session, positions, feeds, settled, ends)
 
     def positions(self) -> dict[int, int]:
         """Next offset to read of each partition, as durable; partitions without one are absent."""
@@ -154,6 +175,22 @@ class MemoryShard:
         if unknown:
             raise ValueError(f"partitions {sorted(unknown)} are not kept here; this keeper has {sorted(self._buffers)}")
         return {p: self._buffers[p].fresh(mine, positions.get(p)) for p, mine in by_partition.items()}
+
+    def _replays(self, grid: SegmentGrid, marks: Mapping[str, FeedMark]) -> dict[str, Replay]:
+        """What is to be read again of each feed, on the partition where its mark is."""
+        found = {}
+        with self._reading():
+            for partition, store in self._stores.items():
+                memory = self._memory(partition)
+                read = partial(self._recall.clip_rows, memory)
+                for feed_id in active(store.manifest, grid):
+                    last = marks[feed_id]
+                    if last.at.partition != partition:
+                        continue
+                    replay = replay_of(memory.all_places(feed_id), read, last, grid)
+                    if replay is not None:
+                        found[feed_id] = replay
+        return found
 
     def _buffered(self) -> int:
         return sum(buffer.bytes for buffer in self._buffers.values())

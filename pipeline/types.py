@@ -14,7 +14,7 @@ Letters in shapes: T frames of a clip, N frames of a window, K selected frames, 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
@@ -108,7 +108,7 @@ class TokenBatch:
 
 @dataclass(frozen=True, slots=True)
 class FeedMark:
-    """The last frame of a feed in memory: its time and the offset of the chunk it came from."""
+    """A time of a feed, later frames than which are to come; and the chunk in which it lies."""
 
     frame_ms: int
     at: SourceOffset
@@ -116,11 +116,17 @@ class FeedMark:
 
 @dataclass(frozen=True, slots=True)
 class Rewind:
-    """Where a shard goes on from. Appends of another session are refused."""
+    """Where a shard goes on from. Appends of another session are refused.
+
+    A feed's mark is its last frame in memory. Where a compressor's state is to be rebuilt, it is a time before that,
+    the positions lie further back, and frames come again that memory has.
+    """
 
     session: int
     positions: Mapping[int, int]  # partition -> next offset to read; absent: from the topic's beginning
     feeds: Mapping[str, FeedMark]
+    settled: Mapping[int, int] = field(default_factory=dict)  # partition -> offset; records before it had their effect
+    clip_ends: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # last frame of each clip to come again
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """A model without a model, and a way to die: small stand-ins for the pipeline's ports."""
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from standwatch.pipeline.errors import Unavailable
 from standwatch.pipeline.ports import Completion, Sink, Source
+from standwatch.pipeline.segmentgrid import SegmentGrid
 from standwatch.pipeline.types import (
     Clip,
     Evidence,
@@ -66,6 +68,51 @@ class ColourCompressor:
             tokens.astype(np.float16),
             clip.thumbnails,
             SPACE,
+        )
+
+
+class SegmentCompressor:
+    """Tokens [T, 1, 4] that tell of every frame of the segment so far, of its order and of its grouping into clips.
+
+    Refuses frames that do not come after those it has seen, as long as it has not forgotten them.
+    """
+
+    def __init__(self, grid: SegmentGrid, fate: Fate) -> None:
+        self._grid, self._fate = grid, fate
+        self._open: dict[str, dict[int, int]] = {}  # for each feed the number that stands for each open segment
+        self._last: dict[str, int] = {}
+
+    def forget(self) -> None:
+        self._fate.meet("forget")
+        self._open.clear()
+        self._last.clear()
+
+    def compress(self, clips: Sequence[Clip]) -> list[TokenBatch]:
+        self._fate.meet("compress")
+        return [self._one(clip) for clip in clips]
+
+    def _one(self, clip: Clip) -> TokenBatch:
+        slots = self._grid.slots(clip.frame_ms).tolist()
+        if slots[0] <= self._last.get(clip.feed_id, slots[0] - 1):
+            raise ValueError(f"{clip.feed_id}: slot {slots[0]} does not come after {self._last[clip.feed_id]}")
+        seen = zlib.crc32(clip.frames.tobytes(), len(slots))  # a vision tower sees all frames of a clip
+        numbers = []
+        for place, slot in enumerate(slots):
+            half = slot // self._grid.hop
+            before = self._open.get(clip.feed_id, {})
+            added = zlib.crc32(clip.frames[place].tobytes(), seen + place)
+            now = {segment: zlib.crc32(b"%d" % added, before.get(segment, 0)) for segment in (half - 1, half)}
+            self._open[clip.feed_id], self._last[clip.feed_id] = now, slot
+            numbers.append(now[half - 1])
+        tokens = np.array(numbers, np.uint32).view(np.uint8).reshape(len(slots), 1, 4)
+        return TokenBatch(
+            clip.feed_id,
+            clip.at,
+            clip.frame_ms,
+            clip.frame_offset,
+            tokens.astype(np.float16),
+            clip.thumbnails,
+            "segments so far",
         )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from standwatch.configs.schema import MemoryConfig
 from standwatch.pipeline.files import Files
 from standwatch.pipeline.memory import MemoryReader
+from standwatch.pipeline.segmentgrid import SegmentGrid
 from standwatch.pipeline.shard import MemoryShard
 from standwatch.pipeline.types import Progress, SourceOffset, TokenBatch, Window
 
@@ -75,8 +76,8 @@ class Keeper:
         self.shard = MemoryShard(config, TOPIC, partitions, files=files, now_ms=lambda: self.clock_ms)
         self.rewind()
 
-    def rewind(self) -> None:
-        self.start = self.shard.rewind()
+    def rewind(self, grid: SegmentGrid | None = None) -> None:
+        self.start = self.shard.rewind(grid)
         self.seq = 0
 
     def append(self, *batches: TokenBatch, **positions: int) -> list[Progress]:

@@ -14,6 +14,7 @@ from standwatch.configs.schema import BrokerConfig, ReadingConfig, TopicsConfig
 from standwatch.pipeline.errors import BadInput
 from standwatch.pipeline.events import parse_answer
 from standwatch.pipeline.querystore import QueryStore
+from standwatch.pipeline.segmentgrid import SegmentGrid
 from standwatch.pipeline.types import (
     Answer,
     Evidence,
@@ -114,7 +115,7 @@ class World:
         for query in QUERIES:
             store.add(query)
         reading = ReadingConfig(method=method)
-        settings = AnswererSettings(self._broker, TOPICS, reading, str(root / "memory"), 1.0, 8, 60.0)
+        settings = AnswererSettings(self._broker, TOPICS, reading, str(root / "memory"), SegmentGrid(1.0, 8), 60.0)
         self.answerer = Answerer(settings)
         self.answerer.run(self.keepers, self.workers, until_idle=True)
 

@@ -7,34 +7,13 @@ import pytest
 
 from standwatch.configs.schema import DecodeConfig, FlowConfig
 from standwatch.pipeline.batching import Batch, ClipBatcher
-from standwatch.pipeline.decode import ChunkDecoder, Decoded, Outcome, Refused
+from standwatch.pipeline.decode import ChunkDecoder
 from standwatch.pipeline.flow import InFlight, IngestFlow, Intake
-from standwatch.pipeline.types import Chunk, Clip, FeedMark, Record, Rewind, SourceOffset
+from standwatch.pipeline.types import Clip, FeedMark, Rewind, SourceOffset
 from tests.footage_video import BUNDLED, FOOTAGE, START_MS, chunks, record, sampled, shown
+from tests.written_video import DECODE, TOPIC, WrittenDecoder, random_records, written
 
-TOPIC = "video.chunks.v1"
 START = Rewind(1, {}, {})
-DECODE = DecodeConfig(sample_fps=10.0, thumbnail_side_px=0)
-
-
-class WrittenDecoder:
-    """Reads frames off the payload: `0 100 200` are their times in the chunk, `x2` a width, `bad` a reason."""
-
-    def decode(self, feeds: Sequence[Sequence[Chunk]]) -> list[list[Outcome]]:
-        return [[self._one(chunk) for chunk in feed] for feed in feeds]
-
-    def _one(self, chunk: Chunk) -> Outcome:
-        words = chunk.payload.decode().split()
-        if words[0] == "bad":
-            return Refused("payload: bad")
-        width = next((int(word[1:]) for word in words if word[0] == "x"), 1)
-        times = [chunk.start_ms + int(word) for word in words if word[0] != "x"]
-        return Decoded(np.array(times, np.int64), tuple(np.zeros((1, width, 3), np.uint8) for _ in times))
-
-
-def written(offset: int, feed: str, start_ms: int, payload: str, duration_ms: int = 1000, partition: int = 0) -> Record:
-    at = SourceOffset(TOPIC, partition, offset)
-    return record(Chunk(feed, at, start_ms, duration_ms, "video/h264", payload.encode(), offset, 10.0))
 
 
 def flow(frames_per_clip: int = 4, state: Rewind = START, max_gap_ms: int = 10_000) -> IngestFlow:
@@ -129,6 +108,43 @@ def test_replayed_chunks_are_dropped_in_silence() -> None:
     assert intake.frames_dropped == {"replayed": 4}
 
 
+def test_clips_that_come_again_end_where_they_ended_and_hold_no_position_back() -> None:
+    """In memory are the clips 0..100 (a silence ended it) and 200; the frames from 1000 on are new."""
+    records = [written(0, "a", 0, "0 100 200"), written(1, "a", 1000, "0 100 200 300")]
+    mark = FeedMark(-1, SourceOffset(TOPIC, 0, 0))
+    made = flow(state=Rewind(2, {0: 0}, {"a": mark}, settled={0: 1}, clip_ends={"a": (100, 200)}))
+    again = made.take(records[:1], 0)
+    assert groups(again.clips) == [[0, 100], [200]]
+    assert groups(made.take(records[1:], 0).clips) == [[1000, 1100, 1200, 1300]]
+
+
+def test_a_clip_that_comes_again_waits_for_its_end_and_holds_no_position_back() -> None:
+    mark = FeedMark(-1, SourceOffset(TOPIC, 0, 0))
+    made = flow(state=Rewind(2, {0: 0}, {"a": mark}, settled={0: 2}, clip_ends={"a": (1000,)}))
+    assert made.take([written(0, "a", 0, "0 100")], 0).positions == {0: 1}
+    assert made.flush(now_ms=60_000).clips == (), "the rest of it was read before and is on its way"
+    intake = made.take([written(1, "a", 1000, "0 100")], 60_000)
+    assert groups(intake.clips) == [[0, 100, 1000]]
+    assert intake.positions == {0: 1}, "a frame that is new does hold it back"
+    assert groups(made.flush(now_ms=120_000).clips) == [[1100]]
+
+
+def test_a_clip_whose_end_does_not_come_again_takes_in_no_frame_of_the_next() -> None:
+    """The chunk of the end was lost meanwhile: the frames before it are a clip, what comes after is another."""
+    mark = FeedMark(-1, SourceOffset(TOPIC, 0, 0))
+    made = flow(state=Rewind(2, {0: 0}, {"a": mark}, settled={0: 3}, clip_ends={"a": (500, 1100)}))
+    intake = made.take([written(0, "a", 0, "0 100"), written(2, "a", 1000, "0 100 200")], 0)
+    assert groups(intake.clips) == [[0, 100], [1000, 1100]]
+
+
+def test_what_was_refused_before_is_no_dead_letter_again() -> None:
+    nameless = replace(written(0, "a", 0, "0"), headers=())
+    records = [nameless, written(1, "a", 5000, "0"), written(2, "a", 1000, "0"), written(3, "a", 6000, "bad")]
+    assert [letter.record.at.offset for letter in flow().take(records, 0).dead] == [0, 2, 3]
+    again = flow(state=Rewind(2, {0: 0}, {}, settled={0: 3}))
+    assert [letter.record.at.offset for letter in again.take(records, 0).dead] == [3]
+
+
 def test_after_a_rewind_the_flow_remembers_nothing_else() -> None:
     made = flow()
     made.take([written(0, "a", 0, "0 100"), written(1, "b", 0, "0")], 0)
@@ -136,23 +152,6 @@ def test_after_a_rewind_the_flow_remembers_nothing_else() -> None:
     intake = made.take([written(0, "a", 0, "0 100 200 300")], 0)
     assert groups(intake.clips) == [[0, 100, 200, 300]]
     assert intake.positions == {0: 1}
-
-
-def random_records(noise: random.Random) -> list[Record]:
-    """Three feeds on two partitions, with gaps, changes of size, damage and clocks that go backwards."""
-    clocks = {feed: noise.randrange(5_000) for feed in "abc"}
-    partition_of, offsets = {"a": 0, "b": 0, "c": 1}, [0, 0]
-    records = []
-    for _ in range(60):
-        feed = noise.choice("abc")
-        partition = partition_of[feed]
-        start_ms = clocks[feed] - (5_000 if noise.random() < 0.05 and clocks[feed] > 6_000 else 0)
-        times = sorted(noise.sample(range(1000), noise.randrange(1, 8)))
-        payload = "bad" if noise.random() < 0.05 else " ".join([f"x{noise.choice((1, 1, 1, 2))}", *map(str, times)])
-        records.append(written(offsets[partition], feed, start_ms, payload, partition=partition))
-        offsets[partition] += 1
-        clocks[feed] += noise.choice((1000, 1000, 1000, 30_000))
-    return records
 
 
 class Memory:

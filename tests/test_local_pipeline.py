@@ -13,6 +13,7 @@ from standwatch.configs.schema import (
     DecodeConfig,
     FlowConfig,
     MemoryConfig,
+    ModelConfig,
     ReadingConfig,
     StandwatchConfig,
     TopicsConfig,
@@ -23,10 +24,12 @@ from standwatch.pipeline.cutting import cut
 from standwatch.pipeline.events import parse_alert, parse_answer
 from standwatch.pipeline.local import LocalPipeline
 from standwatch.pipeline.memory import MemoryReader
+from standwatch.pipeline.ports import Compressor
 from standwatch.pipeline.querystore import QueryStore
+from standwatch.pipeline.segmentgrid import SegmentGrid
 from standwatch.pipeline.types import Answer, Chunk, Outgoing, QueryKind, Record, StandingQuery
 from standwatch.pipeline.verify import verify
-from tests.fakes import SPACE, Died, FakeModel, Fate, MortalSink, MortalSource
+from tests.fakes import SPACE, Died, FakeModel, Fate, MortalSink, MortalSource, SegmentCompressor
 from tests.footage_video import convert
 from tests.system import BOTTLES, EVER, PEOPLE, sampled_times
 
@@ -51,7 +54,7 @@ def lamp(tmp_path_factory: pytest.TempPathFactory) -> list[Chunk]:
 class World:
     """One spool and one memory, and the processes that come and go on them."""
 
-    def __init__(self, root: Path, sample_fps: float = 2.0, poll_records: int = 2) -> None:
+    def __init__(self, root: Path, sample_fps: float = 2.0, poll_records: int = 2, frame_tokens: int = 16) -> None:
         self.config = StandwatchConfig(
             broker=BrokerConfig(kind="spool", spool_dir=str(root / "spool")),
             topics=TopicsConfig(partitions=2),
@@ -59,6 +62,7 @@ class World:
             decode=DecodeConfig(sample_fps=sample_fps, thumbnail_side_px=32),
             flow=FlowConfig(poll_records=poll_records, poll_timeout_ms=20, batch_wait_ms=0),
             reading=ReadingConfig(evidence_frames=3, max_due_windows=1000),
+            model=ModelConfig(frame_tokens=frame_tokens, segment_frames=16),
         )
 
     def ask(self, *queries: StandingQuery) -> None:
@@ -76,14 +80,19 @@ class World:
         sink.flush()
         sink.close()
 
-    def run(self, fate: Fate | None = None) -> FakeModel:
-        """One life of a pipeline, from its start to idleness or to the death that `fate` has for it."""
+    def run(self, fate: Fate | None = None, compressor: Compressor | None = None) -> FakeModel:
+        """One life of a pipeline, from its start to idleness or to the death that `fate` has for it.
+
+        A compressor that is given may have lived before, and have a fate of its own.
+        """
         fate = fate or Fate()
         model = FakeModel(fate)
         source = MortalSource(open_source(self.config.broker, self.config.topics, self.config.topics.chunks), fate)
         sink = MortalSink(open_sink(self.config.broker, self.config.topics), fate)
         try:
-            made = LocalPipeline(self.config, source, sink, model.compressor, model.reader, model.language)
+            made = LocalPipeline(
+                self.config, source, sink, compressor or model.compressor, model.reader, model.language
+            )
             made.run_until_idle()
             made.close()
         finally:
@@ -94,6 +103,11 @@ class World:
     def frames(self) -> dict[str, list[int]]:
         reader = MemoryReader(self.config.memory.path)
         return {feed.feed_id: reader.window(feed.feed_id, EVER).frame_ms.tolist() for feed in reader.feeds()}
+
+    def tokens(self, feed: str) -> list[list[float]]:
+        """Of a memory of one token per frame."""
+        tokens: list[list[float]] = MemoryReader(self.config.memory.path).window(feed, EVER).tokens[:, 0].tolist()
+        return tokens
 
     def records(self, topic: str) -> list[Record]:
         source = open_source(self.config.broker, self.config.topics, topic)
@@ -196,6 +210,27 @@ def test_after_a_death_at_any_port_every_frame_and_every_answer_is_there_once(
     assert {answer.answer_id: answer for answer in said} == expected
     assert all(answer == expected[answer.answer_id] for answer in said), "a repeated answer says the same"
     assert world.alerts() == undisturbed.alerts()
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
+@pytest.mark.parametrize("survives", [True, False])
+def test_after_a_death_a_compressor_that_keeps_state_goes_on_with_the_same_tokens(
+    tmp_path: Path, lamp: list[Chunk], call: int, survives: bool
+) -> None:
+    """18 frames at two a second: segments of 16 begin every 4 s. Whatever survives must forget, or it would refuse."""
+    calm, troubled = World(tmp_path / "calm", frame_tokens=1), World(tmp_path / "troubled", frame_tokens=1)
+    grid = SegmentGrid(2.0, 16)
+    for world in (calm, troubled):
+        world.publish(lamp)
+    calm.run(compressor=SegmentCompressor(grid, Fate()))
+    compressor = SegmentCompressor(grid, Fate("compress", call))
+    with pytest.raises(Died):
+        troubled.run(compressor=compressor)
+    troubled.run(compressor=compressor if survives else SegmentCompressor(grid, Fate()))
+    assert troubled.frames() == calm.frames()
+    expected = calm.tokens("yard")
+    assert len(expected) == 2 * len(LEVELS)
+    assert troubled.tokens("yard") == expected
 
 
 def test_dying_again_and_again_still_comes_to_the_same_end(
