@@ -3,11 +3,15 @@
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from standwatch.pipeline.memory import MemoryReader
+from standwatch.pipeline.types import Float32Array
 from tests.kafka_broker import Broker
 from tests.system import (
     BOTTLES,
+    EVER,
     PEOPLE,
     Place,
     actor_processes,
@@ -91,6 +95,24 @@ def test_a_killed_actor_loses_and_doubles_nothing_on_the_spool(spool: Place, kin
 @pytest.mark.parametrize("kind", ["Ingestor", "GpuWorker", "MemoryKeeper", "Answerer"])
 def test_a_killed_actor_loses_and_doubles_nothing_on_kafka(kafka: Place, kind: str) -> None:
     kill_midway(kafka, kind)
+
+
+def tokens(place: Place) -> dict[str, Float32Array]:
+    reader = MemoryReader(str(place.memory))
+    return {feed: reader.window(feed, EVER).tokens.astype(np.float32) for feed in FEEDS}
+
+
+def test_a_killed_worker_changes_no_token_where_each_depends_on_the_frames_before_it(tmp_path: Path) -> None:
+    """Batches differ between the two runs, and with them the last digits."""
+    one_token = (*SETTINGS, "model.frame_tokens=1", "model.segment_frames=64")
+    calm = prepared(spool_place(tmp_path / "calm", *one_token))
+    troubled = prepared(spool_place(tmp_path / "troubled", *one_token))
+    run_until_idle(calm)
+    kill_midway(troubled, "GpuWorker")
+    expected, found = tokens(calm), tokens(troubled)
+    for feed, own in expected.items():
+        assert own.shape[1] == 1 and own.std() > 0
+        np.testing.assert_allclose(found[feed], own, atol=0.01 * own.std())
 
 
 def kill_everything_midway(place: Place) -> None:
