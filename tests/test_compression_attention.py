@@ -72,6 +72,18 @@ def test_no_sequence_sees_another(sights: list[Sight], data: st.DataObject) -> N
                 assert torch.equal(one, other)
 
 
+def test_nothing_comes_back_from_padding_either() -> None:
+    """Gradients of keys and values, which rows of padding look at as well."""
+    found = []
+    for way in (attend_each, attend_padded):
+        sights = [sight_of(4, 2, rows, more, masked, 9) for rows, more, masked in ((5, 3, False), (1, 2, True))]
+        leaves = [part.requires_grad_() for s in sights for part in (s.queries, s.keys, s.values)]
+        torch.cat([attended.flatten() for attended in way(sights)]).square().sum().backward()
+        found.append([leaf.grad for leaf in leaves])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_on_a_gpu_padded_is_each_alone() -> None:

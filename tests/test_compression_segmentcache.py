@@ -168,6 +168,28 @@ def test_a_segment_at_hand_with_other_frames_than_memory_is_not_used(missing: in
     assert_same(views, alone.views([other.wanted(30, 38)])[0])
 
 
+def test_as_many_frames_are_not_the_same_frames() -> None:
+    this = feed(38)
+    ones, others = (Feed(this.slots[kept], this.tokens[kept]) for kept in (this.slots != 25, this.slots != 33))
+    cache = SegmentCache(BUILDER, Reads(), MUCH)
+    (expected,) = SegmentCache(BUILDER, Reads(), MUCH).views([ones.wanted(30, 38)])
+    assert_same(cache.views([ones.wanted(30, 38, others.opened(38))])[0], expected)
+    cache.views([others.wanted(30, 38)])
+    assert_same(cache.views([ones.wanted(30, 38)])[0], expected)
+
+
+def test_a_segment_that_holds_nothing_but_context_is_no_view() -> None:
+    """By hand: seconds 20 to 39 are read in the segments of 8 to 23 and 24 to 39; the feed was away from 20 to 23."""
+    this = feed(40)
+    present = (this.slots < 20) | (this.slots >= 24)
+    away = Feed(this.slots[present], this.tokens[present])
+    assert away.wanted(20, 40).segments == (1, 3)
+    reads = Reads()
+    (views,) = SegmentCache(BUILDER, reads, MUCH).views([away.wanted(20, 40)])
+    assert [(view.context, view.frames) for view in views] == [(0, 16)]
+    assert reads.frames == [16]
+
+
 def test_feeds_do_not_share_segments_that_have_the_same_number() -> None:
     hall, yard = feed(40), feed(40, "the yard")
     cache = SegmentCache(BUILDER, Reads(), MUCH)
