@@ -54,17 +54,26 @@ def merge(features: Tensor, heads: int, target: int) -> Tensor:
 def _merge(tokens: Merged, heads: int, removed: int) -> Merged:
     metric = F.normalize(torch.unflatten(tokens.features, -1, (heads, -1)).mean(2), dim=-1)  # [B, p, W/heads]
     best, partner = (metric[:, ::2] @ metric[:, 1::2].transpose(1, 2)).max(-1)  # [B, |A|] both
-    weighted = torch.cat((tokens.features * tokens.sizes[..., None], tokens.sizes[..., None]), -1)  # [B, p, W+1]
-    sources, kept = weighted[:, ::2], weighted[:, 1::2].contiguous()
-    unmerged = sources[:, :0]
-    if removed < sources.shape[1]:  # otherwise every source is merged and their order means nothing
+    sizes = tokens.sizes[..., None]
+    sums = tokens.features * sizes
+    if removed == best.shape[1]:  # every source is merged and their order means nothing
+        sums, sizes = (_added(values[:, 1::2], values[:, ::2], partner) for values in (sums, sizes))
+    else:
         order = best.argsort(stable=True, dim=-1, descending=True)
-        sources = sources.gather(1, order[..., None].expand_as(sources))
-        partner = partner.gather(1, order)
-        sources, unmerged = sources[:, :removed], sources[:, removed:]
-    kept.scatter_add_(1, partner[:, :removed, None].expand_as(sources), sources)
-    joined = torch.cat((unmerged, kept), 1)
-    return Merged(joined[..., :-1] / joined[..., -1:], joined[..., -1])
+        sums, sizes = (_added_in_order(values, order, partner, removed) for values in (sums, sizes))
+    return Merged(sums / sizes, sizes[..., 0])
+
+
+def _added_in_order(values: Tensor, order: Tensor, partner: Tensor, removed: int) -> Tensor:
+    """The first `removed` sources by `order` go into their partners, the others stand before these: [B, p, C]."""
+    sources = values[:, ::2].gather(1, order[..., None].expand(-1, -1, values.shape[-1]))
+    kept = _added(values[:, 1::2], sources[:, :removed], partner.gather(1, order)[:, :removed])
+    return torch.cat((sources[:, removed:], kept), 1)
+
+
+def _added(kept: Tensor, sources: Tensor, partner: Tensor) -> Tensor:
+    """[B, q, C] with each of the sources [B, r, C] added to its partner [B, r]."""
+    return kept.scatter_add(1, partner[..., None].expand_as(sources), sources)
 
 
 class Projector(nn.Module):

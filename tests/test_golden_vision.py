@@ -54,6 +54,7 @@ def test_tokens_merge_and_project_like_the_reference(case: dict[str, Any]) -> No
 @pytest.mark.parametrize("tag", GOLDEN.under(r"(vision\w*/\w+)/input") if VISION_CASES else absent("vision"))
 def test_vision_tower_equals_the_reference(tag: str) -> None:
     case, weights = VISION_CASES[tag.split("/")[0]], GOLDEN.weights(tag)
+    clips = GOLDEN.tensor(f"{tag}/input")
     config = VisionConfig(
         image_px=case["image_size"],
         patch_px=case["patch"],
@@ -61,10 +62,10 @@ def test_vision_tower_equals_the_reference(tag: str) -> None:
         heads=case["heads"],
         blocks=case["blocks_run"],
         mlp_width=len(weights["encoder.blocks.0.mlp.fc1.bias"]),
+        frames_per_clip=clips.shape[1],
     )
     tower = VisionTower(config)
     load_strictly(tower, weights)
-    clips = GOLDEN.tensor(f"{tag}/input")
     positions = position_table(clips.shape[1], config.image_px // config.patch_px, config.width)
     GOLDEN.assert_close(positions, GOLDEN.tensor(f"{tag}/pos_embed"))
     GOLDEN.assert_close(tower(clips), GOLDEN.tensor(f"{tag}/output"))
