@@ -23,7 +23,7 @@ from standwatch.pipeline.types import Chunk
 FOOTAGE = Path(__file__).resolve().parents[1] / "standwatch" / "footage"
 VIDEOS = ("bottle-detection.mp4", "one-by-one-person-detection.mp4")
 TARGET = 0.9
-ROUNDS = 9
+ROUNDS = 15
 START_MS = 1_790_000_000_000
 
 

@@ -59,7 +59,7 @@ class DecodeConfig:
 
     sample_fps: float = 1.0
     max_side_px: int = 448
-    batch_chunks: int = 64
+    batch_chunks: int = 128
     parallel: int = 2
     timeout_s: float = 30.0
     max_chunk_ms: int = 30_000
@@ -70,7 +70,7 @@ class DecodeConfig:
     def __post_init__(self) -> None:
         _check(0.001 <= self.sample_fps <= 60, "sample_fps", f"{self.sample_fps} is not within 0.001..60")
         _check(16 <= self.max_side_px <= 4096, "max_side_px", f"{self.max_side_px} is not within 16..4096")
-        _check(1 <= self.batch_chunks <= 64, "batch_chunks", f"{self.batch_chunks} is not within 1..64")
+        _check(1 <= self.batch_chunks <= 256, "batch_chunks", f"{self.batch_chunks} is not within 1..256")
         _check(1 <= self.parallel <= 64, "parallel", f"{self.parallel} is not within 1..64")
         _check(self.timeout_s > 0, "timeout_s", "must be above 0 (seconds)")
         _check(100 <= self.max_chunk_ms <= 60_000, "max_chunk_ms", "must be within 100..60000 (milliseconds)")

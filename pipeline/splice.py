@@ -35,6 +35,7 @@ class _Piece:
     """A chunk that can be joined: its init segment, and moof/mdat boxes with the time of its first picture."""
 
     init: bytes
+    known: tuple[Track, ...]  # the tracks that the init segment names
     payload: bytes
     moofs: tuple[tuple[Box, Fragment], ...]
     body: tuple[Box, ...]  # moof and mdat boxes in order
@@ -65,7 +66,7 @@ def plan_streams(
     last: _Piece | None = None
     for index, chunk in enumerate(chunks):
         try:
-            piece = _examine(chunk, max_chunk_ms, max_source_pixels)
+            piece = _examine(chunk, last, max_chunk_ms, max_source_pixels)
         except BadInput as error:
             refused[index] = str(error)
             continue
@@ -99,8 +100,11 @@ def _alone(chunk: Chunk, index: int) -> Stream:
     return Stream((chunk.payload,), {"f": "mp4"}, (index,), False)
 
 
-def _examine(chunk: Chunk, max_chunk_ms: int, max_source_pixels: int) -> _Piece | None:
-    """What joining needs of a chunk; None for one that needs an input of its own. Raises `BadInput`."""
+def _examine(chunk: Chunk, last: _Piece | None, max_chunk_ms: int, max_source_pixels: int) -> _Piece | None:
+    """What joining needs of a chunk; None for one that needs an input of its own. Raises `BadInput`.
+
+    `last` is the chunk before: an init segment that it repeats is not read again.
+    """
     data = chunk.payload
     if chunk.content_type == "image/jpeg":
         if not data.startswith(b"\xff\xd8") or data.rstrip(b"\0\r\n").endswith(b"\xff\xd9") is False:
@@ -116,7 +120,8 @@ def _examine(chunk: Chunk, max_chunk_ms: int, max_source_pixels: int) -> _Piece 
     moov = next((box for box in top if box.kind == b"moov"), None)
     if moov is None:
         raise BadInput("payload: the MP4 has no moov box; every record needs its own init segment (ftyp, moov)")
-    known = tracks(data, moov)
+    init = b"".join(data[box.start : box.end] for box in top if box.kind in (b"ftyp", b"moov"))
+    known = last.known if last is not None and last.init == init else tracks(data, moov)
     video = next((track for track in known if track.kind == b"vide"), None)
     if video is None:
         raise BadInput("payload: no video stream in the MP4; send records that contain video")
@@ -128,11 +133,17 @@ def _examine(chunk: Chunk, max_chunk_ms: int, max_source_pixels: int) -> _Piece 
         if any(box.kind == b"mdat" and box.start < moov.start for box in top):
             raise BadInput("payload: the MP4's index (moov) comes after its data; write it with -movflags +faststart")
         return None
-    return _fragmented(chunk, top, moov, known, video, max_chunk_ms)
+    return _fragmented(chunk, top, moov, init, known, video, max_chunk_ms)
 
 
 def _fragmented(
-    chunk: Chunk, top: Sequence[Box], moov: Box, known: Sequence[Track], video: Track, max_chunk_ms: int
+    chunk: Chunk,
+    top: Sequence[Box],
+    moov: Box,
+    init: bytes,
+    known: tuple[Track, ...],
+    video: Track,
+    max_chunk_ms: int,
 ) -> _Piece | None:
     data = chunk.payload
     parsed = [(box, fragments(data, box, known)) for box in top if box.kind == b"moof"]
@@ -155,5 +166,4 @@ def _fragmented(
     body = tuple(box for box in top if box.kind in (b"moof", b"mdat"))
     if body[0].start < moov.start:
         return None
-    init = b"".join(data[box.start : box.end] for box in top if box.kind in (b"ftyp", b"moov"))
-    return _Piece(init, data, tuple((box, found[0]) for box, found in parsed), body, video.timescale, first)
+    return _Piece(init, known, data, tuple((box, found[0]) for box, found in parsed), body, video.timescale, first)
