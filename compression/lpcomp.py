@@ -80,7 +80,7 @@ class Decoder(nn.Module):
             rows = torch.cat((newborn.prefix, rows))
         for index, layer in enumerate(self.stack):
             if index in schedule.drop_steps:
-                rows = _drop(rows, prefix, schedule, index)
+                rows = drop(rows, prefix, schedule, index)
             counts = [count * schedule.tokens_by_layer[index] for count in frames]
             spans = [(cache.length(index) or len(cache.prefix), n) for cache, n in zip(caches, counts, strict=True)]
             cos, sin = self.rotary.at([(0, prefix), *spans] if prefix else spans, rows)
@@ -144,7 +144,7 @@ def _check(caches: Sequence[VideoCache], videos: Sequence[Tensor]) -> None:
         raise ValueError("prefix: caches that begin together must begin alike")
 
 
-def _drop(rows: Tensor, prefix: int, schedule: Schedule, layer: int) -> Tensor:
+def drop(rows: Tensor, prefix: int, schedule: Schedule, layer: int) -> Tensor:
     """Copy the survivors of every frame; prefix rows stay. [P + F*n, D] -> [P + F*n', D]."""
     groups = torch.unflatten(rows[prefix:], 0, (-1, schedule.tokens_by_layer[layer - 1]))  # [F, n, D]
     places = schedule.survivors(layer)
