@@ -15,7 +15,6 @@ from standwatch.compression.frame_selection import (
     pass_frames,
     pass_length,
     pass_starts,
-    relevant_layers,
     sum_passes,
 )
 from standwatch.compression.generation import generate
@@ -74,12 +73,6 @@ class Book:
         self.yes, self.no = (
             sum(float(probability[TOKENIZER.encode(letter)[0]]) for letter in letters) for letters in ("yY", "nN")
         )
-
-
-def test_the_layers_summed_are_6_to_23_of_28_and_the_same_share_of_other_depths() -> None:
-    assert relevant_layers(28) == range(6, 24)
-    assert tuple(relevant_layers(6)) == SUMMED_LAYERS
-    assert len(relevant_layers(1)) == 1
 
 
 @pytest.mark.parametrize("frames", [1, 5, 8, 13, 16])
