@@ -13,6 +13,7 @@ import ray
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayError
 
 from standwatch.actors.answerer import Answerer, AnswererSettings, AnswerStatus
+from standwatch.actors.freed_memory import giving_back
 from standwatch.actors.gpu_worker import GpuWorker
 from standwatch.actors.ingestor import Ingestor, IngestorSettings, IngestStatus
 from standwatch.actors.memory_keeper import MemoryKeeper
@@ -25,6 +26,9 @@ from standwatch.pipeline.clock import now_ms, rfc3339
 from standwatch.pipeline.errors import BadInput, GaveUp
 from standwatch.pipeline.segmentgrid import SegmentGrid
 from standwatch.pipeline.types import Progress
+
+_LARGE_BLOCK = 128 << 10  # bytes; glibc's own first choice
+_LARGE_TENSOR = 32 << 20  # the most that glibc takes: a model allocates the same tensors anew for every clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +49,18 @@ class Running:
         partitions = _chunk_partitions(config)
         shards = range(min(config.flow.shards, len(partitions)))
         _start_ray(config)
-        actor: Any = ray.remote  # handles made at run time have no useful static type
         gpus = 1 if config.model.device.startswith("cuda") else 0
         # Task events are Ray's record of every call for its dashboard; it grows with each clip.
         options = {"num_cpus": 0, "max_restarts": -1, "enable_task_events": False}
         self._workers = [
-            actor(GpuWorker)
+            _actor(GpuWorker, _LARGE_TENSOR)
             .options(**options, num_gpus=gpus)
             .remote(config.model, config.reading, config.decode.sample_fps)
             for _ in shards
         ]
         owned = [[p for p in partitions if p % len(shards) == shard] for shard in shards]
         self._keepers = [
-            actor(MemoryKeeper).options(**options).remote(config.memory, config.topics.chunks, owned[shard])
+            _actor(MemoryKeeper).options(**options).remote(config.memory, config.topics.chunks, owned[shard])
             for shard in shards
         ]
         grid = SegmentGrid(config.decode.sample_fps, config.model.segment_frames)
@@ -72,7 +75,7 @@ class Running:
             self._timeout,
         )
         self._ingestors = [
-            actor(Ingestor).options(**options, max_concurrency=3).remote(settings, shard, owned[shard])
+            _actor(Ingestor).options(**options, max_concurrency=3).remote(settings, shard, owned[shard])
             for shard in shards
         ]
         asking = AnswererSettings(
@@ -83,7 +86,7 @@ class Running:
             grid,
             self._timeout,
         )
-        self._answerer = actor(Answerer).options(**options, max_concurrency=3).remote(asking)
+        self._answerer = _actor(Answerer).options(**options, max_concurrency=3).remote(asking)
         self._ready()
 
     def __enter__(self) -> "Running":  # noqa: PYI034 (Self needs Python 3.11)
@@ -210,6 +213,10 @@ def _start_ray(config: StandwatchConfig) -> None:
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
+
+
+def _actor(kind: type, large_bytes: int = _LARGE_BLOCK) -> Any:  # handles made at run time have no useful static type
+    return ray.remote(giving_back(kind, large_bytes))
 
 
 def _gather(calls: list[Any], timeout: float = 1.0) -> Mapping[Any, Any]:
