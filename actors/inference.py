@@ -9,6 +9,7 @@ import torch
 from standwatch.compression.checkpoint import load_model
 from standwatch.compression.compressor import Compressor, FeedClip
 from standwatch.compression.fingerprint import token_space
+from standwatch.compression.openfeeds import OpenFeeds
 from standwatch.compression.prompt import prefix_ids
 from standwatch.compression.questions import Questions, View
 from standwatch.compression.reader import Reader
@@ -54,7 +55,8 @@ class Inference:
         # Open segments serve questions only where these see the same tokens: not those of the readout.
         self._serves_open = reading.method == "segments" and not model.reads_one_token
         self._compressor = Compressor(model, builder if self._serves_open or model.reads_one_token else None)
-        self._states: dict[str, OpenSegments] = {}
+        segment_frames = model.config.segment_frames
+        self._feeds = OpenFeeds(segment_frames, segment_frames / sample_fps)
         self._reader = Reader(model, loaded.tokenizer, loaded.generation.eos_ids)
         reading_builder = SegmentBuilder(model.decoder, model.reading_schedule, prefix, model.config.segment_frames)
         self._segments = SegmentCache(reading_builder, self._reader.video, reading.cache_mb << 20)
@@ -64,16 +66,16 @@ class Inference:
     def compress(self, clips: Sequence[Clip]) -> list[TokenBatch]:
         """Clips of any feeds to tokens, in their order. Each feed's clips are in the order of time."""
         found: dict[int, Float16Array] = {}
-        after = self._states.copy()  # taken over only when every clip has gone through
+        after: dict[str, OpenSegments] = {}  # taken over only when every clip has gone through
         for places in rounds([clip.feed_id for clip in clips]):
             feeds = [clips[place].feed_id for place in places]
-            states = [after.get(feed, self._compressor.start()) for feed in feeds]
+            states = [after.get(feed) or self._feeds.get(feed) for feed in feeds]
             some = [FeedClip(clips[place].frames, self._grid.slots(clips[place].frame_ms)) for place in places]
             for place, feed, (state, tokens) in zip(
                 places, feeds, self._compressor.step_batch(states, some), strict=True
             ):
                 after[feed], found[place] = state, tokens
-        self._states = after
+        self._feeds.put(after, time.monotonic())
         return [
             TokenBatch(
                 feed_id=clip.feed_id,
@@ -89,7 +91,7 @@ class Inference:
 
     def forget(self) -> None:
         """Forget every feed: what comes next is a replay from where the memory says."""
-        self._states.clear()
+        self._feeds.clear()
         self._segments.clear()
 
     def read(self, requests: Sequence[ReadRequest]) -> list[list[Reading]]:
@@ -192,7 +194,7 @@ class Inference:
             self._grid.slots(memory.frame_ms[:end]),
             context,
             self._grid.cover(request.window),
-            self._states.get(memory.feed_id, OpenSegments()) if self._serves_open else OpenSegments(),
+            self._feeds.get(memory.feed_id) if self._serves_open else OpenSegments(),
         )
 
     def _check_space(self, space: str) -> None:

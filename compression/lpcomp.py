@@ -106,7 +106,7 @@ class Decoder(nn.Module):
         Raises ValueError if the cache was made with less room, and if it holds no frames yet.
         """
         if not cache.started:
-            raise ValueError("frames: the cache holds none, and its prefix runs with the first; append them before text")
+            raise ValueError("frames: the cache holds none, and its prefix runs with the first; add some before text")
         left = cache.room - cache.text
         if len(rows) > left:
             raise ValueError(f"rows: the cache has room for {left} more, got {len(rows)}; make it with more room")

@@ -68,12 +68,19 @@ class SegmentCache:
         found = {
             (index, part.number): self._at_hand(one, part) for index, one in enumerate(wanted) for part in parts[index]
         }
-        missing = [key for key, segment in found.items() if segment is None]
-        by_key = {(index, part.number): part for index, own in enumerate(parts) for part in own}
-        built = self._builder.build([self._from_memory(wanted[key[0]], by_key[key]) for key in missing])
-        for key, segment in zip(missing, built, strict=True):
-            found[key] = segment
-            self._keep(by_key[key].feed, segment)
+        # Windows of one feed that end at different times want the same segment, up to different frames.
+        longest: dict[tuple[str, int], tuple[Wanted, _Part]] = {}
+        missing = [(index, part) for index, own in enumerate(parts) for part in own if not found[index, part.number]]
+        for index, part in missing:
+            key = part.feed, part.number
+            if key not in longest or longest[key][1].high - longest[key][1].low < part.high - part.low:
+                longest[key] = wanted[index], part
+        built = self._builder.build([self._from_memory(one, part) for one, part in longest.values()])
+        by_key = dict(zip(longest, built, strict=True))
+        for (feed, _), segment in by_key.items():
+            self._keep(feed, segment)
+        for index, part in missing:
+            found[index, part.number] = by_key[part.feed, part.number].up_to(int(wanted[index].slots[part.high - 1]))
         return [tuple(_view(found[index, part.number], part) for part in own) for index, own in enumerate(parts)]
 
     def _part(self, wanted: Wanted, number: int) -> list[_Part]:

@@ -61,6 +61,11 @@ class OpenSegments:
         """Bytes of keys and values; bounded, whatever the feed's length."""
         return sum(segment.cache.nbytes for segment in self.segments)
 
+    @property
+    def last_slot(self) -> int:
+        """Of the newest frame; 0 where there is none."""
+        return int(self.segments[0].slots[-1]) if self.segments else 0
+
     def find(self, number: int) -> Segment | None:
         return next((segment for segment in self.segments if segment.number == number), None)
 

@@ -25,7 +25,7 @@ def spread(frames: int, most: int, group: int) -> Int64Array:
     kept = max(1, most // group)
     starts = (np.arange(kept) * groups // kept) * group
     indices = (starts[:, None] + np.arange(group)).ravel()
-    return indices[indices < frames]
+    return indices[indices < frames][:most]
 
 
 def thin(window: WindowTokens, most: int, group: int) -> WindowTokens:

@@ -29,6 +29,7 @@ QUERY_KEYS = (
 )
 SEVERITIES = ("info", "warning", "critical")
 MAX_FILE_BYTES = 1_048_576
+_MARKERS = ("<|im_start|>", "<|im_end|>", "<image>")  # of the chat format that every model here speaks
 MAX_QUESTION_CHARS = 2_000
 MAX_EVIDENCE_FRAMES = 512
 HOUR_MS = 3_600_000
@@ -96,6 +97,11 @@ def query_from_mapping(value: object, source: str, prefix: str = "") -> Standing
             "question",
             f"has {len(question)} characters; at most {MAX_QUESTION_CHARS} are allowed",
         )
+    for marker in _MARKERS:
+        if marker in question:
+            raise fields.error(
+                "question", f"contains {marker!r}, which would end the question for the model; remove it"
+            )
     open_at = fields.number("open_at", 0, 1, usual.open_at)
     close_at = fields.number("close_at", 0, 1, min(usual.close_at, open_at))
     if close_at > open_at:

@@ -62,6 +62,7 @@ def test_ten_frames_thinned_to_four_are_two_pairs_from_the_start_and_the_middle(
 def test_a_last_group_that_is_short_is_kept_short() -> None:
     assert spread(9, 8, 4).tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
     assert spread(5, 4, 2).tolist() == [0, 1, 2, 3]
+    assert spread(24, 2, 4).tolist() == [0, 1], "fewer than a group may be all there is room for"
     assert spread(5, 4, 1).tolist() == [0, 1, 2, 3]
 
 
