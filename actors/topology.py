@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from standwatch.actors.memory_keeper import MemoryKeeper
 from standwatch.actors.peers import last_line
 from standwatch.actors.runner import Runner
 from standwatch.actors.topics import open_source
+from standwatch.compression.checkpoint_config import resolved
 from standwatch.configs.load import save_resolved, to_yaml
 from standwatch.configs.schema import StandwatchConfig
 from standwatch.pipeline.clock import now_ms, rfc3339
@@ -171,6 +172,10 @@ class Running:
 
 def start(config: StandwatchConfig) -> Running:
     """Start all actors of a configuration and save the configuration, as resolved, beside the memory."""
+    try:
+        config = replace(config, model=resolved(config.model))  # a checkpoint knows its own shapes
+    except ValueError as error:
+        raise BadInput(f"model.{error}") from None
     memory = Path(config.memory.path)
     if config.cluster.address and not memory.is_absolute():
         raise BadInput(f"memory.path: {memory} is relative; on a Ray cluster give a path that is the same everywhere")
