@@ -12,9 +12,9 @@ from standwatch.configs.schema import LanguageConfig
 SHAPE = LanguageConfig(layers=2, width=4, mlp_width=4, heads=1, kv_heads=1, head_dim=4, vocab=8)
 
 
-def at_slot(slot: int) -> OpenSegments:
+def at_slot(slot: int, first: int = 0) -> OpenSegments:
     cache = VideoCache.empty(SHAPE, build_schedule(2, 1, "suffix"), torch.zeros(1, 4), 4)
-    return OpenSegments((Segment(0, np.array([slot]), cache), Segment(1, np.array([slot]), cache)))
+    return OpenSegments(tuple(Segment(first + i, np.array([slot]), cache) for i in range(2)))
 
 
 def test_a_feed_that_is_behind_in_frames_and_silent_by_the_clock_is_let_go() -> None:
@@ -38,6 +38,18 @@ def test_a_feed_that_is_silent_is_held_while_its_segments_may_grow() -> None:
     feeds.put({"slow": at_slot(100), "live": at_slot(100)}, now_s=0.0)
     feeds.put({"live": at_slot(164)}, now_s=1000.0)
     assert feeds.get("slow").last_slot == 100
+
+
+def test_the_segment_closed_last_is_at_hand_and_those_before_it_are_not() -> None:
+    feeds = OpenFeeds(segment_frames=64, segment_s=32.0)
+    for turn in range(3):
+        feeds.put({"live": at_slot(100 + turn, first=turn)}, now_s=float(turn))
+    feeds.put({"live": at_slot(103, first=2)}, now_s=3.0)
+    assert [segment.number for segment in feeds.get("live").segments] == [2, 3]
+    assert [segment.number for segment in feeds.at_hand("live").segments] == [1, 2, 3]
+    feeds.put({"live": at_slot(900, first=9)}, now_s=4.0)
+    assert [segment.number for segment in feeds.at_hand("live").segments] == [9, 10]
+    assert feeds.at_hand("nobody").segments == ()
 
 
 def test_nothing_is_held_after_clear() -> None:
