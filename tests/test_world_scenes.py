@@ -78,7 +78,7 @@ def test_comings_and_goings_are_where_the_path_crosses_the_border(site: str) -> 
     expected = []
     for one in whole.actors:
         was = inside(whole, one, 0)
-        for t_ms in range(STEP_MS, whole.length_ms, STEP_MS):
+        for t_ms in (*range(STEP_MS, whole.length_ms, STEP_MS), whole.length_ms - 1):
             now = inside(whole, one, t_ms)
             if now != was and one.burning is None:
                 expected.append((t_ms, one.number, What.ENTERS if now else What.LEAVES))
@@ -98,8 +98,9 @@ def test_zone_events_are_where_the_path_crosses_its_border(site: str) -> None:
     whole = next(one for one in (direct(seed, site, 4, 8) for seed in range(50)) if one.stage.zones)
     expected: Counter[tuple[int, What, str]] = Counter()
     for one in whole.actors:
-        was = zones(whole, one, one.start_ms) if one.start_ms < whole.length_ms else frozenset()
-        for t_ms in range(one.start_ms, min(whole.length_ms, one.end_ms), 2):
+        first_ms = max(0, one.start_ms)
+        was = zones(whole, one, first_ms) if first_ms < whole.length_ms else frozenset()
+        for t_ms in range(first_ms, min(whole.length_ms, one.end_ms), 10):
             now = zones(whole, one, t_ms)
             expected.update((one.number, What.ENTERS_ZONE, name) for name in now - was)
             expected.update((one.number, What.LEAVES_ZONE, name) for name in was - now)
@@ -155,6 +156,15 @@ def test_a_thing_is_left_behind_when_its_bringer_goes(goes: bool) -> None:
     left = [(e.actor, e.start_ms, e.end_ms) for e in named(events, What.IS_LEFT_BEHIND)]
     assert left == ([(1, put_ms, put_ms + 20_000)] if goes else [])
     assert [e.start_ms for e in named(events, What.IS_TAKEN)] == [put_ms + 20_000]
+
+
+def test_a_scene_begins_in_the_midst_of_things_and_what_lasts_begins_with_it() -> None:
+    scenes = [direct(seed, "yard", 2, 10) for seed in range(12)]
+    assert sum(one.start_ms < 0 < one.end_ms for whole in scenes for one in whole.actors) > 40
+    events = [event for whole in scenes for event in events_of(whole)]
+    assert all(0 <= event.start_ms <= event.end_ms <= 120_000 for event in events)
+    assert {event.what for event in events if event.start_ms == 0} >= {What.WAITS, What.IS_LEFT_BEHIND}
+    assert all(event.start_ms > 0 for event in events if event.what in (What.ENTERS, What.STOPS))
 
 
 def test_what_is_there_from_the_beginning_has_not_entered() -> None:

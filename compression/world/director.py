@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from standwatch.compression.world.acts import Act, kinds_for, stage_act
 from standwatch.compression.world.kinds import KINDS, Kind, Role, of_role
@@ -10,6 +11,7 @@ from standwatch.compression.world.script import Daylight, Doing, Scene, kind
 from standwatch.compression.world.sites import Stage, build_stage
 
 FPS = 10.0
+_BEFORE_MS = 120_000  # acts begin so long before the scene, which so begins in the midst of things
 _OFTEN = {
     Act.CROSSING: 5,
     Act.CARRYING: 3,
@@ -50,20 +52,21 @@ def direct(
     stage = build_stage(site, seed if place_seed is None else place_seed, width, height)
     chance = random.Random(f"acts {site} {seed}")
     cast = Cast(stage, chance)
-    length_ms = round(minutes * 60_000)
+    empty = Scene(stage, fps, minutes, _daylight(chance), ())
+    length_ms = empty.length_ms
     rare = _rare(once, stage)
     banned = _like(rare[1]) if rare and once not in set(Act) else frozenset[str]()
     _furnish(cast, length_ms, banned)
     if rare:
         _stage_once(cast, rare, length_ms, once)
     acts = {act: often for act, often in _OFTEN.items() if act != once and act not in _ALIKE.get(once, ())}
-    t_ms = 0.0
+    t_ms = -float(_BEFORE_MS)
     while per_minute > 0:
         t_ms += chance.expovariate(per_minute) * 60_000
         if t_ms >= length_ms:
             break
         _stage_any(cast, acts, banned, int(t_ms))
-    return Scene(stage, fps, minutes, _daylight(chance), tuple(cast.actors))
+    return replace(empty, actors=tuple(cast.actors))
 
 
 def still(
@@ -103,9 +106,13 @@ def _stage_any(cast: Cast, acts: dict[Act, int], banned: frozenset[str], start_m
         able = [one for one in _able(act, cast.stage) if one.name not in banned]
         before = len(cast.actors)
         if able and stage_act(act, cast, cast.chance.choice(able), start_ms):
-            if banned.isdisjoint(actor.kind.name for actor in cast.actors[before:]):
-                return
-            del cast.actors[before:]
+            staged = cast.actors[before:]
+            if any(actor.kind.name in banned for actor in staged):
+                del cast.actors[before:]
+                continue
+            if all(actor.end_ms <= 0 for actor in staged):
+                del cast.actors[before:]  # it was over before the scene began
+            return
 
 
 def _stage_once(cast: Cast, rare: tuple[tuple[Act, ...], Kind | None], length_ms: int, once: str) -> None:
@@ -150,7 +157,7 @@ def _like(star: Kind | None) -> frozenset[str]:
 def _furnish(cast: Cast, length_ms: int, banned: frozenset[str]) -> None:
     """Things that stand there all the time."""
     for _ in range(cast.chance.choice((0, 0, 1, 1, 2))):
-        spot = cast.spot(cast.way(), 0, length_ms)
+        spot = cast.spot(cast.way(), -_BEFORE_MS, length_ms)
         able = [one for one in of_role(Role.THING) if one.name not in banned]
         if spot is not None:
             cast.add(cast.chance.choice(able), Path(0, spot).stay(length_ms, Doing.STANDING))

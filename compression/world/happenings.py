@@ -5,6 +5,7 @@ not. It is in a zone while it is in view and that point is inside.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from standwatch.compression.world.perspective import Lens
 from standwatch.compression.world.script import Actor, Doing, Event, Leg, Scene, What
@@ -13,13 +14,17 @@ from standwatch.compression.world.sites import Place, Zone
 Span = tuple[float, float]  # [from, to) in milliseconds
 
 _WAITS_MS = 5_000  # standing for so long is waiting
+_LASTING = frozenset({What.WAITS, What.FALLS, What.IS_LEFT_BEHIND, What.BURNS})
 _STILL = frozenset({Doing.STANDING, Doing.KNEELING})
 _DOWN = frozenset({Doing.FALLING, Doing.LYING, Doing.RISING})
 _MOVING = frozenset({Doing.WALKING, Doing.RUNNING, Doing.MOVING})
 
 
 def events_of(scene: Scene) -> tuple[Event, ...]:
-    """Every event that begins within the scene, in the order of beginning; one that goes on ends with the scene."""
+    """Every event of the scene in the order of beginning; one that goes on ends with the scene.
+
+    What lasts (waiting, a fall, a fire, a thing left behind) and began before the scene begins with it.
+    """
     lens, end_ms = scene.stage.lens, scene.length_ms
     views = [in_view(actor, lens) for actor in scene.actors]
     found: list[Event] = []
@@ -31,8 +36,8 @@ def events_of(scene: Scene) -> tuple[Event, ...]:
         found += _left_behind(actor, scene, views)
         for zone in scene.stage.zones:
             found += _zone_visits(actor, zone, views[actor.number])
-    found = [_until(event, end_ms) for event in found if 0 <= event.start_ms < end_ms]
-    return tuple(sorted(found, key=lambda event: (event.start_ms, event.actor, event.what)))
+    shown = [_shown(event, end_ms) for event in found if event.start_ms < end_ms and _is_shown(event)]
+    return tuple(sorted(shown, key=lambda event: (event.start_ms, event.actor, event.what)))
 
 
 def in_view(actor: Actor, lens: Lens) -> list[Span]:
@@ -171,6 +176,9 @@ def _event(what: What, actor: Actor, start: float, end: float, zone: str = "") -
     return Event(what, actor.number, actor.kind.name, round(start), round(end), zone)
 
 
-def _until(event: Event, end_ms: int) -> Event:
-    last_ms = min(event.end_ms, end_ms)
-    return Event(event.what, event.actor, event.name, event.start_ms, last_ms, event.zone)
+def _is_shown(event: Event) -> bool:
+    return event.start_ms >= 0 or (event.what in _LASTING and event.end_ms > 0)
+
+
+def _shown(event: Event, end_ms: int) -> Event:
+    return replace(event, start_ms=max(0, event.start_ms), end_ms=min(event.end_ms, end_ms))

@@ -76,7 +76,7 @@ class Cast:
 
     def take_lane(self, lane: int, start_ms: int, end_ms: int) -> bool:
         """Whether a lane is free from `start_ms` on; if so it is taken until `end_ms`."""
-        if self._lanes_until.get(lane, 0) > start_ms:
+        if self._lanes_until.get(lane, start_ms) > start_ms:
             return False
         self._lanes_until[lane] = end_ms
         return True

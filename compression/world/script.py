@@ -116,7 +116,7 @@ class What(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to one actor in [start_ms, end_ms]."""
+    """Something that happened to one actor in [start_ms, end_ms], as far as that is within the scene."""
 
     what: What
     actor: int
