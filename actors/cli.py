@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from standwatch.actors import memory_commands, query_commands, run_commands, topic_commands
+from standwatch.actors import memory_commands, query_commands, run_commands, topic_commands, weights_commands
 from standwatch.configs.load import ConfigError
 from standwatch.pipeline.errors import BadInput, GaveUp, PositionLost, StaleEpoch, Unavailable
 
@@ -31,6 +31,7 @@ app.command("config")(run_commands.show_config)
 app.add_typer(query_commands.app, name="query")
 app.add_typer(memory_commands.app, name="memory")
 app.add_typer(topic_commands.app, name="topics")
+app.add_typer(weights_commands.app, name="weights")
 
 
 @app.callback(invoke_without_command=True)

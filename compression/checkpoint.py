@@ -10,7 +10,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from standwatch.compression.checkpoint_config import GenerationConfig, folder_of, read_generation_config, resolved
+from standwatch.compression.checkpoint_config import (
+    GenerationConfig,
+    folder_of,
+    read_generation_config,
+    resolved,
+    untrained_parts,
+)
 from standwatch.compression.checkpoint_files import Checkpoint, open_checkpoint, portions
 from standwatch.compression.checkpoint_layout import READOUT, by_parameter, check_layout
 from standwatch.compression.tokenizer import TextTokenizer, byte_level, from_folder
@@ -30,7 +36,7 @@ class LoadedModel:
     tokenizer: TextTokenizer
     generation: GenerationConfig
     name: str
-    weights: str  # "untrained", or where they were read
+    weights: str  # "untrained", or where they were read; before that which parts of them are untrained
 
 
 def load_model(config: ModelConfig) -> LoadedModel:
@@ -50,8 +56,10 @@ def load_model(config: ModelConfig) -> LoadedModel:
     with torch.device("meta"):
         model = XComp(resolved(config))
     fill(model, checkpoint, getattr(torch, config.dtype), config.device)
-    name = folder.resolve().name
-    return LoadedModel(model, tokenizer, replace(generation, eos_ids=eos_ids), name, config.checkpoint)
+    weights = config.checkpoint
+    if parts := untrained_parts(folder):
+        weights = f"{UNTRAINED} {' and '.join(parts)} in {weights}"
+    return LoadedModel(model, tokenizer, replace(generation, eos_ids=eos_ids), folder.resolve().name, weights)
 
 
 @torch.no_grad()

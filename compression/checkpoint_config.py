@@ -1,11 +1,12 @@
 """Decides what shapes and habits the files beside the weights ask for: config.json and generation_config.json.
 
 config.json is the one of Qwen2 with VideoChat-Flash's keys (spec §0, §3, §12). The vision tower has no keys there: it
-is the published UMT-L. What else our own shapes need stands under the key "standwatch" of the files we write.
+is the published UMT-L. What else our own shapes need stands under the key "standwatch" of the files we write, and
+there too which parts of a model nobody has trained yet.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ CONFIG, GENERATION = "config.json", "generation_config.json"
 _OWN = "standwatch"
 _FRAMES = "mm_local_num_frames"
 _TOWER = "umt-hd"  # the one that sees 448 pixels; its positions are computed, so weights of another would fit silently
+_UNTRAINED = "untrained"
+_MERGING = {"umt": "tome", "dinov2": "cells"}  # how the projector's name says that tokens are made, by vision tower
 
 
 @dataclass(frozen=True)
@@ -48,17 +51,32 @@ def read_model_config(folder: Path, base: ModelConfig) -> ModelConfig:
     content = json_object(path)
     try:
         own: Mapping[str, object] = entry(content, _OWN, dict, {})
-        tokens_per_frame = _tokens_per_frame(content, base.tokens_per_frame)
+        vision = _vision(content, entry(own, "vision", dict, {}), base.vision.frames_per_clip)
+        tokens_per_frame = _tokens_per_frame(content, _MERGING[vision.tower], base.tokens_per_frame)
         return replace(
             base,
             language=_language(content, entry(own, "qkv_bias", bool, True)),
-            vision=_vision(content, entry(own, "vision", dict, {}), base.vision.frames_per_clip),
+            vision=vision,
             tokens_per_frame=tokens_per_frame,
             frame_tokens=1 if base.frame_tokens == 1 else tokens_per_frame,
             keep=entry(own, "keep", str, base.keep),
         )
     except ValueError as error:
         raise ValueError(f"checkpoint: {path}: {error}") from None
+
+
+def untrained_parts(folder: Path) -> tuple[str, ...]:
+    """The parts whose weights nobody has trained, as the one who wrote the folder's config.json says; mostly none.
+
+    Raises ValueError naming the file and the key.
+    """
+    path = folder / CONFIG
+    try:
+        own: Mapping[str, object] = entry(json_object(path), _OWN, dict, {})
+        listed: Sequence[object] = entry(own, _UNTRAINED, list, [])
+    except ValueError as error:
+        raise ValueError(f"checkpoint: {path}: {error}") from None
+    return tuple(str(part) for part in listed)
 
 
 def read_generation_config(folder: Path) -> GenerationConfig:
@@ -82,9 +100,10 @@ def read_generation_config(folder: Path) -> GenerationConfig:
     return GenerationConfig(penalty, eos_ids)
 
 
-def config_json(config: ModelConfig) -> dict[str, object]:
-    """The keys of a config.json from which `read_model_config` gives these shapes back."""
+def config_json(config: ModelConfig, untrained: Sequence[str] = ()) -> dict[str, object]:
+    """The keys of a config.json from which `read_model_config` gives these shapes back, `untrained_parts` the parts."""
     language, vision = config.language, asdict(config.vision)
+    own = {"vision": vision, "qkv_bias": language.qkv_bias, "keep": config.keep}
     return {
         _FRAMES: vision.pop("frames_per_clip"),
         "hidden_size": language.width,
@@ -96,10 +115,11 @@ def config_json(config: ModelConfig) -> dict[str, object]:
         "vocab_size": language.vocab,
         "rope_theta": language.rope_theta,
         "rms_norm_eps": language.rms_eps,
+        "max_position_embeddings": language.positions,
         "tie_word_embeddings": True,
         "mm_hidden_size": config.vision.width,
-        "mm_projector_type": f"tome{config.tokens_per_frame}_mlp",
-        _OWN: {"vision": vision, "qkv_bias": language.qkv_bias, "keep": config.keep},
+        "mm_projector_type": f"{_MERGING[config.vision.tower]}{config.tokens_per_frame}_mlp",
+        _OWN: {**own, _UNTRAINED: list(untrained)} if untrained else own,
     }
 
 
@@ -122,6 +142,7 @@ def _language(content: Mapping[str, object], qkv_bias: bool) -> LanguageConfig:
         rope_theta=entry(content, "rope_theta", float, entry(rope, "rope_theta", float, default.rope_theta)),
         rms_eps=entry(content, "rms_norm_eps", float, default.rms_eps),
         qkv_bias=qkv_bias,
+        positions=entry(content, "max_position_embeddings", int, default.positions),
     )
 
 
@@ -133,12 +154,13 @@ def _vision(content: Mapping[str, object], shape: Mapping[str, object], frames_p
     if unknown := sorted(set(shape) - known):
         raise ValueError(f"{_OWN}.vision: {', '.join(unknown)} is unknown here; use the version that wrote it")
     frames_per_clip = entry(content, _FRAMES, int, frames_per_clip)
-    return VisionConfig(**{key: entry(shape, key, int, None) for key in shape}, frames_per_clip=frames_per_clip)
+    sizes = {key: entry(shape, key, int, None) for key in shape if key != "tower"}
+    return VisionConfig(tower=entry(shape, "tower", str, "umt"), **sizes, frames_per_clip=frames_per_clip)
 
 
-def _tokens_per_frame(content: Mapping[str, object], default: int) -> int:
-    projector = entry(content, "mm_projector_type", str, f"tome{default}_mlp")
-    found = re.match(r"tome(\d+)_mlp", projector)
+def _tokens_per_frame(content: Mapping[str, object], merging: str, default: int) -> int:
+    projector = entry(content, "mm_projector_type", str, f"{merging}{default}_mlp")
+    found = re.match(rf"{merging}(\d+)_mlp", projector)
     if found is None:
-        raise ValueError(f"mm_projector_type: {projector!r} is no merging projector such as tome16_mlp_hd64")
+        raise ValueError(f"mm_projector_type: {projector!r} is no merging projector such as {merging}16_mlp")
     return int(found[1])

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,13 +21,21 @@ SHARD_BYTES = 5 * 10**9
 _FORMAT = {"format": "pt"}  # other readers of safetensors ask for it
 
 
-def save(model: XComp, folder: Path, *, origin: Path | None = None, max_shard_bytes: int = SHARD_BYTES) -> None:
+def save(
+    model: XComp,
+    folder: Path,
+    *,
+    origin: Path | None = None,
+    untrained: Sequence[str] = (),
+    max_shard_bytes: int = SHARD_BYTES,
+) -> None:
     """Write all weights, in their precision, with a config.json to load them again; the tied head is left out.
 
     `origin` is the folder of the checkpoint the model came from: tokenizer, generation settings and what its
-    config.json says besides shapes are taken over. One file up to `max_shard_bytes`, else shards of at most that, or
-    of one larger weight, with an index. The folder is there complete or not at all, whatever happens meanwhile; it
-    must be new or empty. Raises ValueError if it is not, and OSError if it cannot be written.
+    config.json says besides shapes are taken over. `untrained` names the parts whose weights mean nothing yet: whoever
+    loads the model is told, and it is not taken over from the origin. One file up to `max_shard_bytes`, else shards
+    of at most that, or of one larger weight, with an index. The folder is there complete or not at all, whatever
+    happens meanwhile; it must be new or empty. Raises ValueError if it is not, and OSError if it cannot be written.
     """
     if max_shard_bytes < 1:
         raise ValueError(f"max_shard_bytes: {max_shard_bytes} must be at least 1")
@@ -37,7 +45,7 @@ def save(model: XComp, folder: Path, *, origin: Path | None = None, max_shard_by
     unfinished = folder.with_name(f".{folder.name}.{uuid4().hex}")
     unfinished.mkdir()
     try:
-        _write_config(model, origin, unfinished)
+        _write_config(model, origin, untrained, unfinished)
         _write_weights(model.state_dict(), unfinished, max_shard_bytes)
         for path in unfinished.iterdir():
             path.chmod((unfinished / CONFIG).stat().st_mode)  # safetensors' own are readable by their owner only
@@ -48,14 +56,14 @@ def save(model: XComp, folder: Path, *, origin: Path | None = None, max_shard_by
     _sync(folder.parent)
 
 
-def _write_config(model: XComp, origin: Path | None, folder: Path) -> None:
+def _write_config(model: XComp, origin: Path | None, untrained: Sequence[str], folder: Path) -> None:
     known: Mapping[str, object] = {}
     if origin is not None:
         known = json_object(origin / CONFIG)
         for name in (GENERATION, *TOKENIZER_FILES):
             if (origin / name).is_file():
                 shutil.copyfile(origin / name, folder / name)
-    _write_json(folder / CONFIG, {**known, **config_json(model.config)})
+    _write_json(folder / CONFIG, {**known, **config_json(model.config, untrained)})
 
 
 def _write_weights(weights: Mapping[str, Tensor], folder: Path, max_shard_bytes: int) -> None:

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from standwatch.compression.cells import average_cells, check_cells
 from standwatch.compression.checkpoint_layout import by_parameter, check_layout
+from standwatch.compression.dinov2 import FrameTower
 from standwatch.compression.lpcomp import Decoder
 from standwatch.compression.merging import Projector, merge, merge_schedule
 from standwatch.compression.readout import Readout
@@ -21,7 +23,8 @@ class Backbone(Decoder):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config.language)
-        self.vision_tower = nn.ModuleDict({"vision_tower": VisionTower(config.vision)})
+        tower = FrameTower(config.vision) if config.vision.tower == "dinov2" else VisionTower(config.vision)
+        self.vision_tower = nn.ModuleDict({"vision_tower": tower})
         self.mm_projector = Projector(config.vision.width, config.language.width)
 
 
@@ -34,7 +37,11 @@ class XComp(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        merge_schedule(config.vision.patches_per_frame, config.tokens_per_frame)  # refuse impossible shapes early
+        # Refuse impossible shapes early.
+        if config.vision.tower == "dinov2":
+            check_cells(config.vision.patches_per_frame, config.tokens_per_frame)
+        else:
+            merge_schedule(config.vision.patches_per_frame, config.tokens_per_frame)
         self.config = config
         self.lpcomp_schedule: Schedule = runnable_schedule(config.language.layers, config.tokens_per_frame, config.keep)
         self.model = Backbone(config)
@@ -55,9 +62,9 @@ class XComp(nn.Module):
         return self.model
 
     @property
-    def vision(self) -> VisionTower:
+    def vision(self) -> VisionTower | FrameTower:
         tower = self.model.vision_tower["vision_tower"]
-        assert isinstance(tower, VisionTower)
+        assert isinstance(tower, VisionTower | FrameTower)
         return tower
 
     @property
@@ -67,15 +74,21 @@ class XComp(nn.Module):
     def compress(self, clips: Tensor) -> Tensor:
         """Pixels [B, T, 3, S, S] -> tokens [B, T, n, D] (spec §3, §4). Clips do not see each other.
 
-        Which frame a token is filed under is nominal: tokens of a clip are mixtures over its frames.
+        Of UMT, which frame a token is filed under is nominal: tokens of a clip are mixtures over its frames. Of DINOv2
+        a frame's tokens are the cells of its picture, row by row, and nothing else.
         """
         frames = clips.shape[1]
         features = self.vision(clips)  # [B, T*patches, W]
-        target = frames * self.config.tokens_per_frame
         # Sums over up to hundreds of patches do not survive 8 bits of mantissa, hence float32.
-        merged = merge(features.float(), self.config.vision.heads, target)  # [B, T*n, W]
+        merged = self._merged(features.float(), frames)  # [B, T*n, W]
         tokens: Tensor = self.projector(merged.to(features.dtype))
         return torch.unflatten(tokens, 1, (frames, self.config.tokens_per_frame))
+
+    def _merged(self, features: Tensor, frames: int) -> Tensor:
+        if self.config.vision.tower == "dinov2":
+            by_frame = torch.unflatten(features, 1, (frames, -1))
+            return average_cells(by_frame, self.config.tokens_per_frame).flatten(1, 2)
+        return merge(features, self.config.vision.heads, frames * self.config.tokens_per_frame)
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take all weights from checkpoint-named tensors; ValueError naming what is missing, unknown or misshapen.
@@ -109,10 +122,10 @@ def build(config: ModelConfig) -> XComp:
 
 
 def _draw(name: str, weight: Tensor, generator: torch.Generator) -> None:
-    """Matrices keep the size of what passes through them; norms start as identity, biases at zero."""
+    """Matrices keep the size of what passes through them; norms and scales start as identity, biases at zero."""
     if weight.dim() > 1:
         weight.normal_(0, weight[0].numel() ** -0.5, generator=generator)
-    elif "norm" in name and name.endswith(".weight"):
+    elif name.endswith(".weight"):
         weight.fill_(1)
     else:
         weight.zero_()

@@ -6,6 +6,7 @@ out is the frozen tree of `schema.py`; what cannot be right is refused with the 
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -63,6 +64,12 @@ def save_resolved(config: StandwatchConfig, path: Path) -> None:
 def to_yaml(config: StandwatchConfig) -> str:
     """All keys and values, in the order of the schema."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def cache_folder() -> Path:
+    """Where what was fetched is kept for next time: XDG_CACHE_HOME, or ~/.cache; with our name."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(named) if os.path.isabs(named) else Path.home() / ".cache") / "standwatch"
 
 
 def _merge(layers: Sequence[tuple[str, DictConfig]]) -> StandwatchConfig:

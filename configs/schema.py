@@ -127,8 +127,12 @@ class MemoryConfig:
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """UMT vision tower (spec §3). `blocks` is the number of blocks that run, already short of the last."""
+    """A vision tower: "umt" (spec §3), whose clips see all of their frames, or "dinov2", which sees each frame alone.
 
+    `blocks` is the number of blocks that run: of UMT already short of the last.
+    """
+
+    tower: str = "umt"
     image_px: int = 448
     patch_px: int = 16
     width: int = 1024
@@ -138,6 +142,7 @@ class VisionConfig:
     frames_per_clip: int = 4
 
     def __post_init__(self) -> None:
+        _check(self.tower in ("umt", "dinov2"), "tower", f"{self.tower!r} is neither 'umt' nor 'dinov2'")
         for name in ("image_px", "patch_px", "width", "heads", "blocks", "mlp_width", "frames_per_clip"):
             _check(getattr(self, name) >= 1, name, "must be at least 1")
         _check(self.image_px % self.patch_px == 0, "image_px", f"must be a multiple of patch_px ({self.patch_px})")

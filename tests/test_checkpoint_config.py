@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from standwatch.compression.checkpoint_config import read_generation_config, read_model_config, resolved
+from standwatch.compression.checkpoint_config import (
+    read_generation_config,
+    read_model_config,
+    resolved,
+    untrained_parts,
+)
 from standwatch.compression.tokenizer import TextTokenizer, from_folder
 from standwatch.configs.schema import LanguageConfig, ModelConfig, VisionConfig
 from tests.checkpoint_folder import CONFIG, MARKERS, TEXT, trained_tokenizer, write_settings
@@ -80,6 +85,27 @@ def test_tokens_per_frame_follow_the_projector_and_memory_follows_them(tmp_path:
     assert (found.tokens_per_frame, found.frame_tokens) == (8, 1)
 
 
+def test_the_tower_that_sees_frames_alone_has_cells_for_tokens(tmp_path: Path) -> None:
+    own = {"vision": {"tower": "dinov2", "image_px": 224, "patch_px": 14}}
+    found = config_of(tmp_path, standwatch=own, mm_projector_type="cells4_mlp")
+    assert found.vision == VisionConfig(tower="dinov2", image_px=224, patch_px=14)
+    assert (found.tokens_per_frame, found.frame_tokens) == (4, 4)
+
+
+def test_a_model_is_made_for_the_positions_that_its_folder_names(tmp_path: Path) -> None:
+    assert config_of(tmp_path, max_position_embeddings=8192).language.positions == 8192
+
+
+def test_parts_that_nobody_trained_are_named_by_who_wrote_the_folder(tmp_path: Path) -> None:
+    config_of(tmp_path)
+    assert untrained_parts(tmp_path) == ()
+    config_of(tmp_path, standwatch={"untrained": ["projector", "readout"]})
+    assert untrained_parts(tmp_path) == ("projector", "readout")
+    config_of(tmp_path, standwatch={"untrained": True})
+    with pytest.raises(ValueError, match=r"^checkpoint: .*config\.json: untrained: True is no list"):
+        untrained_parts(tmp_path)
+
+
 def test_newer_files_keep_rope_in_a_section(tmp_path: Path) -> None:
     section = {"rope_type": "default", "rope_theta": 5000.0}
     assert config_of(tmp_path, rope_theta=None, rope_parameters=section).language.rope_theta == 5000.0
@@ -96,7 +122,17 @@ def test_newer_files_keep_rope_in_a_section(tmp_path: Path) -> None:
         ({"mm_projector_type": "mlp2x_gelu"}, "mm_projector_type: 'mlp2x_gelu' is no merging projector"),
         ({"mm_vision_tower": "umt-large"}, "mm_vision_tower: 'umt-large' is no umt-hd tower"),
         ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_scaling: 'yarn' is not known here"),
+        (
+            {"mm_projector_type": "cells16_mlp"},
+            "mm_projector_type: 'cells16_mlp' is no merging projector such as tome16",
+        ),
         ({"standwatch": {"vision": {"depth": 3}}}, "standwatch.vision: depth is unknown here"),
+        ({"standwatch": {"vision": {"tower": "clip"}}}, "tower: 'clip' is neither 'umt' nor 'dinov2'"),
+        ({"standwatch": {"vision": {"tower": 2}}}, "tower: 2 is no str"),
+        (
+            {"standwatch": {"vision": {"tower": "dinov2"}}},
+            "mm_projector_type: 'tome16_mlp_hd64' is no merging projector such as cells16_mlp",
+        ),
         ({"standwatch": 3}, "standwatch: 3 is no dict"),
     ],
 )
