@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from standwatch.compression.asking import Inquiry, ask
 from standwatch.compression.frame_sampling import time_message
 from standwatch.compression.frame_selection import (
     Float64Array,
@@ -20,7 +21,6 @@ from standwatch.compression.frame_selection import (
     sum_passes,
 )
 from standwatch.compression.generation import generate
-from standwatch.compression.asking import Inquiry, ask
 from standwatch.compression.lpcomp import Decoder
 from standwatch.compression.prompt import assistant_start, prompt_text
 from standwatch.compression.qcomp import UNCOVERED, QueryRows, ScoreType
