@@ -242,6 +242,21 @@ def test_a_fire_lights_what_is_around_it_at_night() -> None:
     assert seen["fire"].light > 0.8
 
 
+@pytest.mark.parametrize("hour", [0, 5, 6.5, 12])
+def test_what_is_white_stays_white_in_full_light_and_in_the_light_of_a_fire(hour: float) -> None:
+    svgs = plain_svgs()
+    svgs["fire"] = svgs["wastebasket"] = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><rect width="9" height="9" fill="white"/></svg>'
+    )
+    actors = [standing("trash bin", 0, 6), standing("fire", 0, 5.9, Doing.BURNING)]
+    camera = Camera(scene(bare(), actors, light=replace(NOON, first_hour=hour)), Artwork(svgs))
+    box = camera.seen(20_000)[-1].box
+    column, row = (int(place) for place in box.middle)
+    white = camera.frame(20_000)[row - 4 : row + 4, column - 4 : column + 4].astype(int)
+    assert white.min() > 150
+    assert np.abs(white[..., 0] - white[..., 1]).mean() < 30, "no colour has run over"
+
+
 def test_colours_are_told_only_where_they_were_painted() -> None:
     rng = np.random.default_rng(0)
     real = Cutout("car", np.dstack((rng.integers(0, 255, (40, 80, 3)), np.full((40, 80), 255))).astype(np.uint8))

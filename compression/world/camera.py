@@ -19,7 +19,7 @@ UInt8Array = npt.NDArray[np.uint8]
 UInt16Array = npt.NDArray[np.uint16]
 Region = tuple[slice, slice, slice, slice]
 
-_GLOW = 300  # of 256: a fire is as bright at night as by day
+_FULL = 256  # of a light map; more, times a pixel, would not fit into 16 bits
 
 
 class Camera:
@@ -113,9 +113,7 @@ def _with_fires(light: UInt16Array, placed: list[Placed]) -> UInt16Array:
         if region is not None:
             rows, columns, inner_rows, inner_columns = region
             part = light[rows, columns]
-            part += (np.maximum(_GLOW - part.astype(np.int32), 0) * glow[inner_rows, inner_columns] >> 8).astype(
-                np.uint16
-            )
+            part += ((_FULL - part.astype(np.int32)) * glow[inner_rows, inner_columns] >> 8).astype(np.uint16)
     return light
 
 

@@ -55,7 +55,7 @@ class Light:
         return level * (0.24 + 0.76 * sun * sun * (3 - 2 * sun))
 
     def map(self, t_ms: float) -> UInt16Array:
-        """What each pixel is multiplied with, 256 for itself, [H, W, 3]. Not to be written to."""
+        """What each pixel is multiplied with, [H, W, 3]; 256 is full light, and the most. Not to be written to."""
         return self._map(round(self.level(t_ms) * _STEPS))
 
     def noise(self, t_ms: float) -> Int16Array:
@@ -78,7 +78,7 @@ class Light:
         night = max(0.0, 0.75 - level) if not self._scene.stage.indoors else 0.0
         tint = np.array((1 - 0.25 * night, 1 - 0.08 * night, 1 + 0.22 * night), np.float32)
         light = level * self._shape[..., None] * tint + night * self._pools
-        return np.asarray((light * 256).astype(np.uint16))
+        return np.asarray(np.minimum(light * 256, 256).astype(np.uint16))
 
     def _make_grain(self, strength: int) -> Int16Array:
         return np.asarray(np.round(self._noise * (1.4 + 1.1 * strength)).astype(np.int16))
