@@ -1,7 +1,7 @@
-"""Sends a file or a live stream to a topic, chunk by chunk, as a camera would."""
+"""Sends a file, a live stream or a rendered world to a topic, chunk by chunk, as a camera would."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from standwatch.pipeline.codec import encode_chunk
 from standwatch.pipeline.cutting import cut, is_live
 from standwatch.pipeline.errors import BadInput, Unavailable
 from standwatch.pipeline.ports import Sink
-from standwatch.pipeline.types import Outgoing
+from standwatch.pipeline.types import Chunk, Outgoing
 
 Pace = Literal["live", "fast"]
 
@@ -78,7 +78,7 @@ def publish(
     backoff = Backoff(first_s=1.0, cap_s=30.0)
     while not stop.is_set():
         try:
-            for chunk in cut(request.source, request.feed_id, done.last_ms, done.chunks, request.max_record_bytes):
+            for chunk in _chunks(request, done):
                 if (
                     request.pace == "live"
                     and not is_live(request.source)
@@ -105,6 +105,15 @@ def publish(
             done = replace(done, reconnects=done.reconnects + 1)
             stop.wait(backoff.next_s())
     return done
+
+
+def _chunks(request: PublishRequest, done: Published) -> Iterator[Chunk]:
+    """The source from its beginning, behind what is done."""
+    if request.source.startswith("world:"):
+        from standwatch.actors.world_feed import film  # draws: only this source needs what that takes
+
+        return film(request.source, request.feed_id, done.last_ms, done.chunks, request.max_record_bytes)
+    return cut(request.source, request.feed_id, done.last_ms, done.chunks, request.max_record_bytes)
 
 
 def _deliver(record: Outgoing, sink: Sink, stop: threading.Event, patient: bool) -> bool:

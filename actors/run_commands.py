@@ -62,7 +62,13 @@ def demo(
 
 
 def publish(
-    source: Annotated[str, typer.Argument(metavar="FILE|URL", help="A video file, rtsp:// or http(s):// (HLS).")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|URL",
+            help="A video file, rtsp:// or http(s):// (HLS), or a drawn world: world:yard?seed=7",
+        ),
+    ],
     feed: Annotated[str, typer.Option("--feed", help="Name of the feed: letters, digits, . _ -")],
     to: Annotated[str, typer.Option("--to", help="spool:DIR or kafka://HOST:PORT/TOPIC")] = "spool:runs/local/spool",
     live: Annotated[bool, typer.Option("--live/--fast", help="At the pace of a camera, or as fast as it goes.")] = True,
