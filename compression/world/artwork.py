@@ -79,7 +79,8 @@ class Artwork:
         self._cut: dict[str, list[UInt8Array]] = {}
         for cutout in self.cutouts:
             self._cut.setdefault(cutout.name, []).append(cutout.rgba)
-        self._master = lru_cache(160)(self._draw_master)
+        self._drawn = lru_cache(None)(self._draw)  # takes longest by far, and there are few
+        self._master = lru_cache(256)(self._paint)
         self.sprite = lru_cache(256)(self._make_sprite)
 
     def is_painted(self, kind: Kind, look: int) -> bool:
@@ -112,7 +113,11 @@ class Artwork:
             picture = picture.crop(picture.getchannel("A").point(_VISIBLE).getbbox())
         return to_sprite(np.asarray(picture))
 
-    def _draw_master(self, drawing: str, colour: str, person: bool) -> UInt8Array:
+    def _paint(self, drawing: str, colour: str, person: bool) -> UInt8Array:
+        picture = self._drawn(drawing)
+        return repaint(picture, colour, person) if colour else picture
+
+    def _draw(self, drawing: str) -> UInt8Array:
         png = resvg_py.svg_to_bytes(
             svg_string=self.svgs[drawing], width=_MASTER_PX, height=_MASTER_PX, skip_system_fonts=True
         )
@@ -120,8 +125,7 @@ class Artwork:
         box = picture.getchannel("A").point(_VISIBLE).getbbox()
         if box is None:
             raise ValueError(f"svgs: {drawing!r} draws nothing that can be seen")
-        pixels = np.asarray(picture.crop(box))
-        return repaint(pixels, colour, person) if colour else pixels
+        return np.asarray(picture.crop(box))
 
 
 _SMOOTH = Image.Resampling.LANCZOS

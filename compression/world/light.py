@@ -6,6 +6,7 @@ level follows the hour, with clouds; indoors it is that of the lamps. Lamps outd
 
 import math
 import random
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -34,11 +35,7 @@ class Light:
         chance = random.Random(f"light {stage.site} {stage.seed}")
         self._key = stage.seed * 2654435761 % 2**32
         self._phases = [chance.uniform(0, 2 * math.pi) for _ in range(3)]
-        self._shape = _shape(stage)
-        self._pools = _pools(stage, chance)
-        noise = np.random.default_rng(self._key)
-        sheet = (stage.lens.height + _SLACK, stage.lens.width + _SLACK)
-        self._noise = noise.normal(0, 1, (*sheet, 1)) + 0.4 * noise.normal(0, 1, (*sheet, 3))
+        self._fixed = _fixed(stage)
         self._map = lru_cache(12)(self._make_map)
         self._grain = lru_cache(_GRAINS)(self._make_grain)
 
@@ -77,11 +74,29 @@ class Light:
         level = step / _STEPS
         night = max(0.0, 0.75 - level) if not self._scene.stage.indoors else 0.0
         tint = np.array((1 - 0.25 * night, 1 - 0.08 * night, 1 + 0.22 * night), np.float32)
-        light = level * self._shape[..., None] * tint + night * self._pools
+        light = level * self._fixed.shape[..., None] * tint + night * self._fixed.pools
         return np.asarray(np.minimum(light * 256, 256).astype(np.uint16))
 
     def _make_grain(self, strength: int) -> Int16Array:
-        return np.asarray(np.round(self._noise * (1.4 + 1.1 * strength)).astype(np.int16))
+        return np.asarray(np.round(self._fixed.noise * (1.4 + 1.1 * strength)).astype(np.int16))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fixed:
+    """What the light of all scenes of one stage has in common."""
+
+    shape: FloatArray  # [H, W]
+    pools: FloatArray  # [H, W, 3]
+    noise: FloatArray  # [H + slack, W + slack, 3]
+
+
+@lru_cache(16)
+def _fixed(stage: Stage) -> _Fixed:
+    chance = random.Random(f"lamps {stage.site} {stage.seed}")
+    noise = np.random.default_rng(chance.getrandbits(32))
+    sheet = (stage.lens.height + _SLACK, stage.lens.width + _SLACK)
+    grey, colour = (noise.standard_normal((*sheet, count), np.float32) for count in (1, 3))
+    return _Fixed(_shape(stage), _pools(stage, chance), grey + np.float32(0.4) * colour)
 
 
 def _shape(stage: Stage) -> FloatArray:
