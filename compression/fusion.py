@@ -19,7 +19,9 @@ def linear_gelu(rows: Tensor, linear: nn.Linear) -> Tensor:
     if _fuses(rows):
         fused: Tensor = torch.ops.mkldnn._linear_pointwise(rows, linear.weight, linear.bias, "gelu", [], "none")
         return fused
-    return F.gelu(linear(rows))
+    inner: Tensor = linear(rows)
+    # In place where nobody looks back: a second result of this size costs more in fresh memory than its arithmetic.
+    return F.gelu(inner) if torch.is_grad_enabled() else torch.ops.aten.gelu_(inner)
 
 
 def linear_plus(rows: Tensor, linear: nn.Linear, residual: Tensor) -> Tensor:
