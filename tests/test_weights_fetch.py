@@ -209,7 +209,7 @@ def test_base_weights_are_made_once_and_load_as_a_model(index: Index, tmp_path: 
 
     loaded = load_model(ModelConfig(checkpoint=str(folder)))
     assert loaded.weights == f"untrained projector in {folder}"
-    assert loaded.generation.eos_ids == (2,)
+    assert loaded.generation.eos_ids == (0, 2), "the end of a turn ends an answer too"
     config = loaded.model.config
     assert (config.vision, config.language, config.tokens_per_frame) == (VISION, LANGUAGE, 4)
     found = loaded.model.state_dict()

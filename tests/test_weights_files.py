@@ -23,7 +23,7 @@ def test_a_language_model_is_read_with_its_shape_and_every_weight(tmp_path: Path
     stored = Gguf().write(tmp_path / "model.gguf")
     found = read_gguf(tmp_path / "model.gguf")
     assert found.config == LANGUAGE
-    assert found.eos_id == 2
+    assert found.eos_id == 0
     assert found.weights.keys() == stored.keys()
     for name, weight in stored.items():
         assert found.weights[name].dtype == torch.float32

@@ -85,7 +85,7 @@ class Gguf:
         writer.add_token_list(list(self.tokens))
         writer.add_token_types(list(self.types))
         writer.add_token_merges(list(self.merges))
-        writer.add_eos_token_id(2)
+        writer.add_eos_token_id(0)
         rounded = {}
         for name, weight in self.weights.items():
             rounded[name] = _stored(writer, name, weight)
