@@ -194,7 +194,7 @@ class Inference:
             self._grid.slots(memory.frame_ms[:end]),
             context,
             self._grid.cover(request.window),
-            self._feeds.at_hand(memory.feed_id) if self._serves_open else OpenSegments(),
+            self._feeds.get(memory.feed_id) if self._serves_open else OpenSegments(),
         )
 
     def _check_space(self, space: str) -> None:

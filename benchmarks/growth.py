@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     minutes = parser.parse_args(arguments).minutes
     with tempfile.TemporaryDirectory(prefix="standwatch-bench-") as root:
-        config = configuration(Path(root), "decode.sample_fps=1", "topics.partitions=4", "reading.cache_mb=1")
+        config = configuration(Path(root), "decode.sample_fps=1", "topics.partitions=4")
         store = QueryStore(Path(config.memory.path) / "queries")
         store.add(query_from_mapping({"query_id": "person", "question": "Is a person there?", "every": "10s"}, "bench"))
         samples = watch(config, minutes * 60)

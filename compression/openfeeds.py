@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from standwatch.compression.segments import OpenSegments, Segment
+from standwatch.compression.segments import OpenSegments
 
 
 @dataclass(frozen=True)
 class _Held:
     state: OpenSegments
-    closed: tuple[Segment, ...]  # the one before the open ones, if there was one
     used_s: float
 
 
@@ -33,20 +32,10 @@ class OpenFeeds:
         held = self._held.get(feed)
         return OpenSegments() if held is None else held.state
 
-    def at_hand(self, feed: str) -> OpenSegments:
-        """All segments that a question can be read in: the open ones, and the one that was closed last.
-
-        A window that ended with that one may be asked about a moment later.
-        """
-        held = self._held.get(feed)
-        return OpenSegments() if held is None else OpenSegments((*held.closed, *held.state.segments))
-
     def put(self, states: Mapping[str, OpenSegments], now_s: float) -> None:
         """Take the newest states of some feeds, at `now_s` of a clock that does not go back."""
         for feed, state in states.items():
-            first = state.segments[0].number if state.segments else 0
-            closed = self.at_hand(feed).find(first - 1)
-            self._held[feed] = _Held(state, () if closed is None else (closed,), now_s)
+            self._held[feed] = _Held(state, now_s)
         newest = max((held.state.last_slot for held in self._held.values()), default=0)
         self._held = {
             feed: held

@@ -52,14 +52,18 @@ class Segment:
 
 @dataclass(frozen=True)
 class OpenSegments:
-    """The two segments of a feed that its next frame may belong to, older first; none before its first frame."""
+    """The two segments of a feed that its next frame may belong to, older first; none before its first frame.
+
+    `closed` is the one before them, whole: a window that ended with it may be asked about a moment later.
+    """
 
     segments: tuple[Segment, ...] = ()
+    closed: Segment | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of keys and values; bounded, whatever the feed's length."""
-        return sum(segment.cache.nbytes for segment in self.segments)
+        return sum(segment.cache.nbytes for segment in self._held)
 
     @property
     def last_slot(self) -> int:
@@ -67,7 +71,11 @@ class OpenSegments:
         return int(self.segments[0].slots[-1]) if self.segments else 0
 
     def find(self, number: int) -> Segment | None:
-        return next((segment for segment in self.segments if segment.number == number), None)
+        return next((segment for segment in self._held if segment.number == number), None)
+
+    @property
+    def _held(self) -> tuple[Segment, ...]:
+        return self.segments if self.closed is None else (self.closed, *self.segments)
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,7 @@ class SegmentBuilder:
         ]
         pieces = [videos[feed][low:high] for feed, _, low, high in taking for _ in range(2)]
         appended = self.decoder.append([segment.cache for segment in segments], pieces)
-        for place, (feed, _, low, high) in enumerate(taking):
+        for place, (feed, half, low, high) in enumerate(taking):
             older, newer = (
                 replace(
                     segments[i],
@@ -134,7 +142,7 @@ class SegmentBuilder:
                 )
                 for i in (2 * place, 2 * place + 1)
             )
-            current[feed] = OpenSegments((older, newer))
+            current[feed] = OpenSegments((older, newer), current[feed].find(half - 2))
             found[feed].append(appended.frames[2 * place])
 
     def _empty(self, number: int) -> Segment:

@@ -40,18 +40,6 @@ def test_a_feed_that_is_silent_is_held_while_its_segments_may_grow() -> None:
     assert feeds.get("slow").last_slot == 100
 
 
-def test_the_segment_closed_last_is_at_hand_and_those_before_it_are_not() -> None:
-    feeds = OpenFeeds(segment_frames=64, segment_s=32.0)
-    for turn in range(3):
-        feeds.put({"live": at_slot(100 + turn, first=turn)}, now_s=float(turn))
-    feeds.put({"live": at_slot(103, first=2)}, now_s=3.0)
-    assert [segment.number for segment in feeds.get("live").segments] == [2, 3]
-    assert [segment.number for segment in feeds.at_hand("live").segments] == [1, 2, 3]
-    feeds.put({"live": at_slot(900, first=9)}, now_s=4.0)
-    assert [segment.number for segment in feeds.at_hand("live").segments] == [9, 10]
-    assert feeds.at_hand("nobody").segments == ()
-
-
 def test_nothing_is_held_after_clear() -> None:
     feeds = OpenFeeds(segment_frames=64, segment_s=32.0)
     feeds.put({"live": at_slot(1)}, now_s=0.0)

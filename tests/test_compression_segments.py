@@ -83,7 +83,10 @@ def test_open_segments_are_what_they_would_be_built_as_at_once(
     for segment, expected in zip(state.segments, at_once, strict=True):
         assert_same(segment, expected)
         assert state.find(segment.number) is segment
-    assert state.find(half + 1) is state.find(half - 2) is None
+    assert state.find(half + 1) is state.find(half - 3) is None
+    if (closed := state.find(half - 2)) is not None:
+        own = inside(half - 2, slots)
+        assert_same(closed, builder.build([(half - 2, slots[own], video[own])])[0])
 
 
 @QUICK
@@ -137,10 +140,10 @@ def test_every_frame_is_in_two_segments_and_read_in_the_older() -> None:
     assert held[15] == [(2, list(range(8, 16))), (3, [12, 13, 14, 15])]
 
 
-def test_a_feed_that_never_ends_takes_no_more_memory_than_its_first_frame() -> None:
-    """Two segments, full from the start: of prefix and 8 frames in every layer, keys and values, float32."""
+def test_a_feed_that_never_ends_takes_the_memory_of_two_segments_and_the_one_closed_last() -> None:
+    """Each full from the start: of prefix and 8 frames in every layer, keys and values, float32."""
     rows = sum(3 + FRAMES * n for n in SHAPE.schedule.tokens_by_layer)
-    expected = 2 * 2 * rows * SHAPE.config.kv_heads * SHAPE.config.head_dim * 4
+    each = 2 * rows * SHAPE.config.kv_heads * SHAPE.config.head_dim * 4
     state, sizes = OpenSegments(), set()
     assert state.nbytes == 0
     for start in range(0, 120, 3):
@@ -149,7 +152,20 @@ def test_a_feed_that_never_ends_takes_no_more_memory_than_its_first_frame() -> N
         sizes.add(state.nbytes)
         assert len(state.segments) == 2
         assert all(len(segment.slots) <= FRAMES for segment in state.segments)
-    assert sizes == {expected}
+    assert sizes == {2 * each, 3 * each}
+
+
+@pytest.mark.parametrize("frames", [1, 3, 5])
+def test_the_segment_closed_last_is_found_whole_though_a_clip_reached_beyond_it(frames: int) -> None:
+    video, state = SHAPE.video(20), OpenSegments()
+    slots = np.arange(20, dtype=np.int64)
+    for at in range(0, 20, frames):
+        ((state, _),) = BUILDER.advance([state], [video[at : at + frames]], [slots[at : at + frames]])
+    assert [segment.number for segment in state.segments] == [3, 4]
+    closed = state.find(2)
+    assert closed is not None and closed.slots.tolist() == list(range(8, 16))
+    assert_same(closed, BUILDER.build([(2, slots[8:16], video[8:16])])[0])
+    assert state.find(1) is None
 
 
 def test_a_segment_built_at_once_takes_no_storage_for_frames_it_does_not_have() -> None:
