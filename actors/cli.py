@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from standwatch.actors import memory_commands, query_commands, run_commands, topic_commands, weights_commands
+from standwatch.actors import (
+    memory_commands,
+    query_commands,
+    run_commands,
+    topic_commands,
+    training_commands,
+    weights_commands,
+)
 from standwatch.configs.load import ConfigError
 from standwatch.pipeline.errors import BadInput, GaveUp, PositionLost, StaleEpoch, Unavailable
 
@@ -32,6 +39,7 @@ app.add_typer(query_commands.app, name="query")
 app.add_typer(memory_commands.app, name="memory")
 app.add_typer(topic_commands.app, name="topics")
 app.add_typer(weights_commands.app, name="weights")
+app.add_typer(training_commands.app, name="train")
 
 
 @app.callback(invoke_without_command=True)

@@ -13,8 +13,10 @@ PyTorch gives up and runs it as it stands.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate as accumulated
 from itertools import islice
 
 import torch
@@ -101,6 +103,26 @@ def mean_loss(
     logits = decoder.logits(states.index_select(0, torch.tensor(rows, device=states.device)))
     losses = F.cross_entropy(logits, torch.tensor(labels, device=logits.device), reduction="none")
     return losses @ torch.tensor(weights, device=losses.device)
+
+
+@torch.no_grad()
+def answered(decoder: Decoder, schedule: Schedule, sample: Sample) -> list[bool]:
+    """For each text of a sample whether the model would write all its labels, each likeliest after those before it.
+
+    Raises ValueError for what `mean_loss` does.
+    """
+    _check(decoder, schedule, [sample])
+    n, layout = schedule.tokens_by_layer[-1], sample.layout
+    targets = sample.targets(n)
+    states = forward(decoder, schedule, [layout], _embedded(decoder, [sample]))
+    likeliest = decoder.logits(states[[row for row, _, _ in targets]]).argmax(-1).tolist()
+    ends = list(accumulated(layout.own, initial=layout.trunk(n)))[1:]  # of each text's own rows
+    right = [True] * len(sample.texts)
+    for (row, label, times), word in zip(targets, likeliest, strict=True):
+        if word != label:
+            for text in range(len(right)) if times == len(right) else [bisect_right(ends, row)]:
+                right[text] = False
+    return right
 
 
 def accumulate(

@@ -77,12 +77,16 @@ class XComp(nn.Module):
         Of UMT, which frame a token is filed under is nominal: tokens of a clip are mixtures over its frames. Of DINOv2
         a frame's tokens are the cells of its picture, row by row, and nothing else.
         """
+        tokens: Tensor = self.projector(self.features(clips))
+        return tokens
+
+    def features(self, clips: Tensor) -> Tensor:
+        """What `compress` does up to the projector: pixels [B, T, 3, S, S] -> merged features [B, T, n, W]."""
         frames = clips.shape[1]
-        features = self.vision(clips)  # [B, T*patches, W]
+        seen = self.vision(clips)  # [B, T*patches, W]
         # Sums over up to hundreds of patches do not survive 8 bits of mantissa, hence float32.
-        merged = self._merged(features.float(), frames)  # [B, T*n, W]
-        tokens: Tensor = self.projector(merged.to(features.dtype))
-        return torch.unflatten(tokens, 1, (frames, self.config.tokens_per_frame))
+        merged = self._merged(seen.float(), frames).to(seen.dtype)  # [B, T*n, W]
+        return torch.unflatten(merged, 1, (frames, self.config.tokens_per_frame))
 
     def _merged(self, features: Tensor, frames: int) -> Tensor:
         if self.config.vision.tower == "dinov2":

@@ -1,0 +1,95 @@
+"""Makes training examples: scenes are drawn, coded as cameras code, seen by the vision tower and stored with the truth.
+
+What is made of a seed does not depend on any other, so shards can be made in any order and by many machines.
+"""
+
+import random
+import subprocess
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from standwatch.actors.drawings import load_drawings
+from standwatch.actors.footage import bundled, cut_footage
+from standwatch.compression.preprocess import preprocess
+from standwatch.compression.tuning.examples import Example, Object
+from standwatch.compression.tuning.quiz import quiz
+from standwatch.compression.tuning.shown import shown
+from standwatch.compression.tuning.takes import TEST_SEEDS, Take, draw_take
+from standwatch.compression.world.artwork import Artwork
+from standwatch.compression.world.camera import Camera, UInt8Array
+from standwatch.compression.world.seeing import Seen
+from standwatch.compression.world.truth import is_clear
+from standwatch.compression.xcomp import XComp
+from standwatch.pipeline.errors import Unavailable
+from standwatch.pipeline.ffmpeg import excerpt, find_ffmpeg
+
+_QUESTIONS = {True: 16, False: 24}  # of a single frame, of a window
+_TOGETHER = 32  # frames through the vision tower
+_CODING = (22, 34)  # x264's constant rate factor, best and worst
+
+
+class LessonFootage:
+    """Turns takes into examples with a model's vision tower."""
+
+    def __init__(self, model: XComp, style: str, with_footage: bool = True) -> None:
+        """`with_footage` mixes cut-outs and places of the bundled videos in. Raises Unavailable without drawings."""
+        cutouts, places = cut_footage(bundled()) if with_footage else ([], {})
+        self._model = model
+        self._artwork = Artwork(load_drawings(style), cutouts, places)
+        self.places = tuple(sorted(places))
+
+    def examples(self, takes: Sequence[Take], seed: int) -> list[Example]:
+        """All frames are coded and seen together; `seed` decides how well they are coded and what is asked."""
+        chance = random.Random(f"lessons {seed}")
+        cameras = [Camera(take.scene, self._artwork) for take in takes]
+        pictures = [camera.frame(t) for camera, take in zip(cameras, takes, strict=True) for t in take.times_ms]
+        features = iter(self._features(recoded(np.stack(pictures), chance.randint(*_CODING))))
+        found = []
+        for camera, take in zip(cameras, takes, strict=True):
+            film = shown(camera, take.times_ms)
+            lens = take.scene.stage.lens
+            objects = tuple(
+                tuple(_object(one, lens.width, lens.height) for one in seen if is_clear(one)) for seen in film.seen
+            )
+            asked = quiz(film, chance, _QUESTIONS[len(take.times_ms) == 1])
+            own = torch.stack([next(features) for _ in take.times_ms])
+            found.append(Example(own, take.times_ms, objects, tuple(asked), take.source))
+        return found
+
+    def shard(self, number: int, takes: int, for_tests: bool) -> list[Example]:
+        """The examples of the takes that belong to a shard's number."""
+        first = number * takes + (TEST_SEEDS if for_tests else 0)
+        return self.examples([draw_take(first + take, self.places) for take in range(takes)], first)
+
+    @torch.inference_mode()
+    def _features(self, pictures: UInt8Array) -> torch.Tensor:
+        """[N, H, W, 3] -> [N, n, W] before the projector."""
+        weight = next(self._model.vision.parameters())
+        config = self._model.config.vision
+        pixels = preprocess(pictures, config.image_px).to(weight)[:, None]
+        return torch.cat([self._model.features(part)[:, 0] for part in torch.split(pixels, _TOGETHER)])
+
+
+def recoded(pictures: UInt8Array, quality: int) -> UInt8Array:
+    """Pictures [N, H, W, 3] as H.264 leaves them, each on its own. Raises Unavailable if ffmpeg cannot do it."""
+    count, height, width, _ = pictures.shape
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
+    coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(quality), "-g", "1", "-pix_fmt", "yuv420p"]
+    coded = _run([*raw, "-i", "pipe:0", *coding, "-f", "h264", "pipe:1"], pictures.tobytes())
+    plain = _run(["-f", "h264", "-i", "pipe:0", "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"], coded)
+    return np.frombuffer(plain, np.uint8).reshape(count, height, width, 3)
+
+
+def _run(arguments: Sequence[str], data: bytes) -> bytes:
+    command = [find_ffmpeg(), "-hide_banner", "-v", "error", *arguments]
+    done = subprocess.run(command, input=data, capture_output=True, check=False)
+    if done.returncode:
+        raise Unavailable(f"ffmpeg: cannot code frames: {excerpt(done.stderr.decode('utf-8', 'replace'))}")
+    return done.stdout
+
+
+def _object(one: Seen, width: int, height: int) -> Object:
+    box = one.box.left / width, one.box.top / height, one.box.right / width, one.box.bottom / height
+    return Object(one.name, one.colour, box)

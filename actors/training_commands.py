@@ -1,0 +1,111 @@
+"""`standwatch train`: film lessons in a rendered world, go through the stages of training, publish what was learnt."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import track
+
+from standwatch.actors.base_weights import base_folder, held
+from standwatch.actors.drawings import SETS, TRAINING
+from standwatch.configs.schema import ModelConfig
+from standwatch.pipeline.errors import BadInput
+
+app = typer.Typer(
+    no_args_is_help=True, help="Train the small model: film, then align, tune and compress, then release."
+)
+_LESSONS, _EXAM = Path("runs/lessons"), Path("runs/exam")
+_STEPS = {"align": 600, "tune": 4_000, "compress": 2_000}
+_RATES = {"align": 2e-3, "tune": 1e-3, "compress": 5e-4}
+_BATCHES = {"align": 64, "tune": 8, "compress": 8}
+
+
+@app.command()
+def film(
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where the lessons go.")] = _LESSONS,
+    shards: Annotated[int, typer.Option(min=1, help="How many files, each of `--takes` scenes.")] = 100,
+    first: Annotated[int, typer.Option(min=0, help="Number of the first; scenes depend on it alone.")] = 0,
+    takes: Annotated[int, typer.Option(min=1, help="Scenes in a file.")] = 64,
+    for_tests: Annotated[bool, typer.Option("--for-tests", help="Scenes and places that training never sees.")] = False,
+    style: Annotated[str, typer.Option(help=f"Set of drawings: {', '.join(SETS)}.")] = TRAINING,
+    threads: Annotated[int, typer.Option(min=1, help="Of the vision tower.")] = 2,
+) -> None:
+    """Draw scenes, code them as cameras do, and store what vision makes of them with the truth. Files there stay."""
+    import torch
+
+    from standwatch.actors.lesson_footage import LessonFootage
+    from standwatch.compression.checkpoint import load_model
+    from standwatch.compression.tuning.examples import shards as complete
+    from standwatch.compression.tuning.examples import write_shard
+
+    torch.set_num_threads(threads)
+    kind = f"{style}{'-test' if for_tests else ''}-{takes}"
+    names = {number: f"{kind}-{number:06}" for number in range(first, first + shards)}
+    missing = [number for number, name in names.items() if name not in complete(to)]
+    if missing:
+        footage = LessonFootage(load_model(base_model()).model, style)
+        for number in track(missing, "filming"):
+            write_shard(to, names[number], footage.shard(number, takes, for_tests))
+    print(f"{to}: {len(names)} files of {takes} scenes, {len(missing)} of them new")
+
+
+@app.command()
+def run(
+    stage: Annotated[str, typer.Argument(help=f"One of {', '.join(_STEPS)}.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where checkpoints and the curve go.")],
+    start: Annotated[Path | None, typer.Option("--from", metavar="FILE", help="What was learnt before.")] = None,
+    lessons: Annotated[Path, typer.Option(metavar="FOLDER", help="What to learn from.")] = _LESSONS,
+    exam: Annotated[Path, typer.Option(metavar="FOLDER", help="What is only asked, for the curve.")] = Path(
+        "runs/exam"
+    ),
+    steps: Annotated[int | None, typer.Option(min=1)] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Examples of a step.")] = None,
+    questions: Annotated[int, typer.Option(min=1, help="Asked about each example of a step.")] = 8,
+    rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    rank: Annotated[int, typer.Option(min=1, help="Of what is added to the language model's weights.")] = 16,
+    seed: Annotated[int, typer.Option()] = 0,
+    workers: Annotated[int, typer.Option(min=1)] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Of each worker.")] = 2,
+    gpu: Annotated[bool, typer.Option("--gpu", help="A GPU for each worker.")] = False,
+    dtype: Annotated[str, typer.Option(help="Precision of the base model's weights.")] = "bfloat16",
+) -> None:
+    """Go through one stage on Ray Train. The same command goes on where a run was stopped."""
+    if stage not in _STEPS:
+        raise BadInput(f"stage: {stage!r} is none; choose one of {', '.join(_STEPS)}")
+    from standwatch.actors.training_run import Course, train
+    from standwatch.compression.tuning.learner import Stage
+
+    course = Course(
+        stage=Stage(stage),
+        lessons=str(lessons.absolute()),
+        exam=str(exam.absolute()),
+        start=str(start.absolute()) if start else "",
+        steps=steps or _STEPS[stage],
+        examples_per_step=batch or _BATCHES[stage],
+        questions=questions,
+        learning_rate=rate or _RATES[stage],
+        rank=rank,
+        seed=seed,
+        threads=threads,
+    )
+    print(f"learnt: {train(course, base_model(dtype, gpu), to, workers, gpu)}")
+
+
+@app.command()
+def release(
+    learnt: Annotated[Path, typer.Argument(help="The file that a run printed.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="What to publish.")],
+    notes: Annotated[str, typer.Option(help="How it was made.")] = "",
+) -> None:
+    """Write what was learnt as the small file that is published."""
+    from standwatch.compression.tuning.release import write_release
+
+    write_release(learnt, to, {"made": notes})
+    print(f"{to}: {to.stat().st_size / 1e6:.1f} MB")
+
+
+def base_model(dtype: str = "bfloat16", gpu: bool = False) -> ModelConfig:
+    """The base weights of the user's cache, in this precision. Raises BadInput where they are missing."""
+    folder = base_folder()
+    held(folder)
+    return ModelConfig(checkpoint=str(folder), dtype=dtype, device="cuda" if gpu else "cpu")

@@ -1,0 +1,152 @@
+"""Trains on Ray Train: each worker learns from its own examples, and all change their weights alike.
+
+Everything that a step does not depend on the past for is drawn from its number, so a run that was stopped goes on as
+if it had not been.
+"""
+
+import json
+import random
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+import torch.distributed
+from ray.train import CheckpointConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from safetensors.torch import load_file, save_file
+
+from standwatch.compression.checkpoint import load_model
+from standwatch.compression.training import Recipe
+from standwatch.compression.tuning.examples import Example, read_shard, shards
+from standwatch.compression.tuning.learner import Learner, Stage
+from standwatch.configs.schema import ModelConfig
+
+LEARNT = "learnt.safetensors"
+CURVE = "curve.jsonl"
+_PROGRESS = "progress.pt"
+_KEPT = 2  # checkpoints of a run
+_MEASURED = 200  # examples by which the length of tokens is set
+
+
+@dataclass(frozen=True)
+class Course:
+    """One stage of training. `start` is the file of what was learnt before; empty for the first stage."""
+
+    stage: Stage
+    lessons: str  # folder of examples
+    exam: str  # folder of examples that are not learnt from
+    start: str
+    steps: int
+    examples_per_step: int  # of all workers together
+    questions: int  # of each example and step
+    learning_rate: float
+    rank: int
+    seed: int
+    threads: int  # of each worker
+    report_steps: int = 50
+    save_steps: int = 200
+    exam_steps: int = 200
+
+
+def train(course: Course, model: ModelConfig, folder: Path, workers: int, use_gpu: bool) -> Path:
+    """Go through a course and return the file of what was learnt; one that was stopped goes on from where it was.
+
+    `folder` holds the run's checkpoints, and its figures in CURVE: a line of JSON for every report.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"course": course, "model": model, "curve": str(folder.absolute() / CURVE)},
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
+        run_config=RunConfig(
+            name="checkpoints",
+            storage_path=str(folder.absolute()),
+            checkpoint_config=CheckpointConfig(num_to_keep=_KEPT),
+        ),
+    )
+    result = trainer.fit()
+    if result.checkpoint is None:
+        raise RuntimeError(f"{folder}: training ended without a checkpoint")
+    return Path(result.checkpoint.path) / LEARNT
+
+
+def _work(given: dict[str, Any]) -> None:
+    """What one worker does."""
+    course, curve = given["course"], Path(given["curve"])
+    context = ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    torch.set_num_threads(course.threads)
+    learner = _learner(course, given["model"])
+    step = _resume(learner)
+    examples = [example for name in shards(Path(course.lessons)) for example in read_shard(Path(course.lessons), name)]
+    exam = [example for name in shards(Path(course.exam)) for example in read_shard(Path(course.exam), name)]
+    share = max(1, course.examples_per_step // workers)
+    losses: list[float] = []
+    began = time.monotonic()
+    while step < course.steps:
+        chance = random.Random(f"{course.seed} {step} {rank}")
+        losses.append(learner.gradients(chance.sample(examples, min(share, len(examples))), course.questions, chance))
+        _average(learner, workers)
+        learner.step(step, course.steps)
+        step += 1
+        done = step == course.steps
+        if done:
+            learner.finish(examples[:_MEASURED])
+        if done or step % course.report_steps == 0:
+            line = {"step": step, "loss": sum(losses) / len(losses), "seconds": round(time.monotonic() - began, 1)}
+            losses.clear()
+            if rank == 0 and (done or step % course.exam_steps == 0):
+                line |= _examined(learner, exam)
+            if rank == 0:
+                with curve.open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps(line) + "\n")
+            _report(learner, step, line, save=rank == 0 and (done or step % course.save_steps == 0))
+
+
+def _learner(course: Course, config: ModelConfig) -> Learner:
+    loaded = load_model(config)
+    recipe = Recipe(learning_rate=course.learning_rate)
+    learner = Learner(loaded.model, loaded.tokenizer, course.stage, recipe, course.rank)
+    if course.start:
+        learner.take(load_file(course.start))
+    return learner
+
+
+def _resume(learner: Learner) -> int:
+    """The step to go on with."""
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return 0
+    with checkpoint.as_directory() as folder:
+        learner.take(load_file(Path(folder) / LEARNT))
+        progress = torch.load(Path(folder) / _PROGRESS, weights_only=True)
+    learner.resume(progress["optimizer"])
+    return int(progress["step"])
+
+
+def _average(learner: Learner, workers: int) -> None:
+    """The mean of all workers' gradients."""
+    if workers > 1:
+        for weight in learner.learning:
+            if weight.grad is not None:
+                torch.distributed.all_reduce(weight.grad)
+                weight.grad /= workers
+
+
+def _examined(learner: Learner, exam: list[Example]) -> dict[str, float]:
+    marks = learner.examine(exam)
+    return {topic: sum(right) / len(right) for topic, right in sorted(marks.items())}
+
+
+def _report(learner: Learner, step: int, line: dict[str, float], save: bool) -> None:
+    if not save:
+        ray.train.report(line)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(learner.learnt(), Path(folder) / LEARNT)
+        torch.save({"optimizer": learner.progress(), "step": step}, Path(folder) / _PROGRESS)
+        ray.train.report(line, checkpoint=ray.train.Checkpoint.from_directory(folder))

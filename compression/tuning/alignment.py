@@ -1,0 +1,105 @@
+"""Decides where the projector starts from: the tokens of a frame stand near the words for what they show.
+
+The language model's loss alone finds nothing in a projector drawn at random. So the projector learns first, in minutes
+and without the language model's layers, that a cell with a red car in it is to be like "car" and like "red", and like
+the words for where in the picture it is. What counts is the direction from the mean of all words; tokens get the
+length of words at the end.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isqrt
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from standwatch.compression.merging import Projector
+from standwatch.compression.tuning.examples import Object
+from standwatch.compression.world.kinds import KINDS
+from standwatch.compression.world.palette import COLOURS
+
+NOTHING = "nothing"
+NAMES = (NOTHING, *KINDS)
+SIDES = ("left", "right")
+ROWS = ("top", "bottom")
+QUESTIONS = (NAMES, tuple(COLOURS), SIDES, ROWS)  # what a cell is asked: what it shows, in which colour, and where
+_WEIGHTS = (1.0, 1.0, 0.3, 0.3)
+_EMPTY_WEIGHT = 0.25  # of a cell with nothing in it: most are
+_LEAST_COVER = 0.15  # of a cell: what covers less is not shown by it
+_TEMPERATURE = 0.07
+
+
+@dataclass(frozen=True, eq=False)
+class Lexicon:
+    """The words of QUESTIONS as a language model knows them: directions [K, D] of length 1 from the mean of all."""
+
+    directions: tuple[Tensor, ...]
+    centre: Tensor
+    length: float  # of an average word
+
+
+def lexicon_of(embedding: Tensor, encode: Callable[[str], Sequence[int]]) -> Lexicon:
+    """From the model's embedding [V, D]; a word of several tokens is their mean, written behind a space."""
+    wide = embedding.detach().float()
+    centre = wide.mean(0)
+    directions = (
+        F.normalize(torch.stack([wide[list(encode(f" {word}"))].mean(0) for word in words]) - centre, dim=-1)
+        for words in QUESTIONS
+    )
+    return Lexicon(tuple(directions), centre, float(wide.norm(dim=-1).mean()))
+
+
+def targets(objects: Sequence[Object], cells: int) -> tuple[Tensor, ...]:
+    """What a frame's cells show, row by row: of each question the share of each word, [cells, K], in all 1 or 0.
+
+    Objects share a cell by how much of it their boxes cover; what has no colour shares no colour.
+    """
+    side = isqrt(cells)
+    found = tuple(torch.zeros(cells, len(words)) for words in QUESTIONS)
+    names, colours, sides, rows = found
+    for cell in range(cells):
+        row, column = divmod(cell, side)
+        for one in objects:
+            cover = _cover(one.box, row, column, side)
+            if cover >= _LEAST_COVER:
+                names[cell, NAMES.index(one.name)] += cover
+                if one.colour:
+                    colours[cell, QUESTIONS[1].index(one.colour)] += cover
+        if not names[cell].any():
+            names[cell, 0] = 1
+        for part, place in ((sides, column), (rows, row)):
+            if 2 * place + 1 != side:  # the middle of an odd number is neither
+                part[cell, int(2 * place + 1 > side)] = 1
+    return tuple(part / part.sum(-1, keepdim=True).clamp_min(1e-9) for part in found)
+
+
+def alignment_loss(tokens: Tensor, wanted: Sequence[tuple[Tensor, ...]], lexicon: Lexicon) -> Tensor:
+    """Mean cross entropy of the words' likeness to tokens [F, n, D], given the frames' `targets`."""
+    pointing = F.normalize(tokens.float() - lexicon.centre, dim=-1)
+    total = pointing.new_zeros(())
+    for number, directions in enumerate(lexicon.directions):
+        shares = torch.stack([frame[number] for frame in wanted]).to(tokens.device)
+        likeness = (pointing @ directions.T / _TEMPERATURE).log_softmax(-1)
+        weight = shares.sum(-1)
+        if number == 0:
+            weight = weight - (1 - _EMPTY_WEIGHT) * shares[..., 0]
+        losses = -(shares * likeness).sum(-1)
+        total = total + _WEIGHTS[number] * (losses * weight).sum() / weight.sum().clamp_min(1e-9)
+    return total
+
+
+@torch.no_grad()
+def set_length(projector: Projector, features: Tensor, lexicon: Lexicon) -> None:
+    """Make tokens of these features [..., W] as long as words are, on average, by the projector's last layer."""
+    scale = lexicon.length / float(projector(features).float().norm(dim=-1).mean())
+    for weight in projector.mlp[-1].parameters():
+        weight.mul_(scale)
+
+
+def _cover(box: tuple[float, float, float, float], row: int, column: int, side: int) -> float:
+    """Part of a cell that a box covers."""
+    left, top, right, bottom = (edge * side for edge in box)
+    width = min(right, column + 1) - max(left, column)
+    height = min(bottom, row + 1) - max(top, row)
+    return max(0.0, width) * max(0.0, height)

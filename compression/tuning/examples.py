@@ -1,0 +1,94 @@
+"""Decides what a stored example is: features of frames, what is truly in each of them, and what is asked about them.
+
+Vision is frozen, so a frame is encoded once and trained on from what was stored. Examples lie in shards, each a pair
+of files with the same name: NAME.safetensors has the features of all its frames, one after the other, NAME.json the
+rest. The second is written last: a shard is complete if it is there.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from standwatch.compression.tuning.quiz import Asked
+from standwatch.compression.tuning.quiz_claims import Topic
+
+_FEATURES = "features"
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """Something that can be recognised in a frame. `box` is left, top, right, bottom in parts of the picture."""
+
+    name: str
+    colour: str
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """Frames of one feed at `times_ms`: features [F, n, W] before the projector, objects of each, and what is asked."""
+
+    features: Tensor
+    times_ms: tuple[int, ...]
+    objects: tuple[tuple[Object, ...], ...]
+    asked: tuple[Asked, ...]
+    source: str  # that it can be made again from
+
+    @property
+    def duration_s(self) -> float:
+        """Of the window that the frames stand for: each as long as the gap between two, one frame a second."""
+        if len(self.times_ms) < 2:
+            return 1.0
+        span_ms = self.times_ms[-1] - self.times_ms[0]
+        return span_ms / (len(self.times_ms) - 1) * len(self.times_ms) / 1000
+
+
+def write_shard(folder: Path, name: str, examples: Sequence[Example]) -> None:
+    """Raises OSError if the files cannot be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    features = torch.cat([example.features for example in examples]).to(torch.float16)
+    save_file({_FEATURES: features}, folder / f"{name}.safetensors")
+    rest = [
+        {
+            "times_ms": example.times_ms,
+            "objects": [[asdict(one) for one in frame] for frame in example.objects],
+            "asked": [asdict(one) for one in example.asked],
+            "source": example.source,
+        }
+        for example in examples
+    ]
+    unfinished = folder / f".{name}.json"
+    unfinished.write_text(json.dumps(rest), encoding="utf-8")
+    unfinished.replace(folder / f"{name}.json")
+
+
+def read_shard(folder: Path, name: str) -> list[Example]:
+    """Raises ValueError for a shard whose files do not belong together."""
+    features = load_file(folder / f"{name}.safetensors")[_FEATURES]
+    rest = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    counts = [len(one["times_ms"]) for one in rest]
+    if sum(counts) != len(features):
+        raise ValueError(f"{folder / name}: {len(features)} frames for {sum(counts)} times; remove it to make it anew")
+    return [
+        Example(
+            part,
+            tuple(one["times_ms"]),
+            tuple(
+                tuple(Object(seen["name"], seen["colour"], tuple(seen["box"])) for seen in frame)
+                for frame in one["objects"]
+            ),
+            tuple(Asked(Topic(q["topic"]), q["question"], q["answer"], q["verdict"]) for q in one["asked"]),
+            one["source"],
+        )
+        for part, one in zip(torch.split(features, counts), rest, strict=True)
+    ]
+
+
+def shards(folder: Path) -> list[str]:
+    """Names of the complete shards of a folder, in order."""
+    return sorted(path.stem for path in folder.glob("[!.]*.json"))

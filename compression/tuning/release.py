@@ -1,0 +1,46 @@
+"""Decides what of a training run is published, and how it becomes an ordinary model again.
+
+Published are the projector and the additions of low rank, as float16: 11 MB for a base of 300. Whoever has the base
+model puts both together once; what comes out is a checkpoint like any other.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from standwatch.compression.checkpoint import load_model
+from standwatch.compression.checkpoint_saving import save
+from standwatch.compression.tuning.adapters import merged
+from standwatch.compression.tuning.learner import DECODER, PROJECTOR
+from standwatch.configs.schema import ModelConfig
+
+_NAMES = {PROJECTOR: "model.mm_projector.", DECODER: "model."}  # in a checkpoint
+
+
+def write_release(learnt: Path, to: Path, notes: Mapping[str, str]) -> None:
+    """The file of a training run as one to publish; `notes` say how it was made."""
+    tensors = {_stored(name): tensor.to(torch.float16) for name, tensor in load_file(learnt).items()}
+    save_file(tensors, to, metadata=dict(notes))
+
+
+def write_tuned(base: Path, release: Path, folder: Path) -> None:
+    """The base model's checkpoint with what was learnt in it, as a checkpoint of its own, float16.
+
+    Raises ValueError, naming the file, for a release that was made on another base.
+    """
+    model = load_model(ModelConfig(checkpoint=str(base), dtype="float16")).model
+    learnt = load_file(release)
+    projector = {name: one for name, one in learnt.items() if name.startswith(_NAMES[PROJECTOR])}
+    additions = {name: one for name, one in learnt.items() if name not in projector}
+    try:
+        model.load({**merged(model.state_dict(), additions), **projector})
+    except ValueError as error:
+        raise ValueError(f"{release}: {error}") from None
+    save(model, folder, origin=base)
+
+
+def _stored(name: str) -> str:
+    part = PROJECTOR if name.startswith(PROJECTOR) else DECODER
+    return _NAMES[part] + name.removeprefix(part)

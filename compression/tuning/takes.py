@@ -1,0 +1,45 @@
+"""Decides which scenes training sees: where, how many frames of it, and how far apart; from a seed alone.
+
+Half are single frames full of things, which teach what things are; half are windows of a live scene in which things
+happen. Places come from a small number of seeds, because what is drawn of a place is kept.
+"""
+
+import random
+from dataclasses import dataclass
+
+from standwatch.compression.world.director import direct, still
+from standwatch.compression.world.script import Scene
+from standwatch.compression.world.sites import SITES
+
+TEST_SEEDS = 1 << 32  # takes from this seed on are for tests: of scenes and places that nothing is trained on
+_PLACES = 400
+_SIDE_PX = 224
+_MINUTES = 2.0
+_WINDOW_FRAMES = (4, 8, 8, 8, 12, 16)
+_GAPS_MS = (500, 500, 1_000, 1_000, 2_000)
+
+
+@dataclass(frozen=True)
+class Take:
+    """A scene and the times at which it is filmed."""
+
+    scene: Scene
+    times_ms: tuple[int, ...]
+    source: str  # says how it was made
+
+
+def draw_take(seed: int, real_places: tuple[str, ...] = ()) -> Take:
+    """The take of this seed. Scenes stand at sites, and before pictures of real places where there are any."""
+    chance = random.Random(f"take {seed}")
+    site = chance.choice((*SITES, *SITES, *(f"real {name}" for name in real_places)))
+    place_seed = chance.randrange(_PLACES) + (_PLACES if seed >= TEST_SEEDS else 0)
+    if chance.random() < 0.5:
+        count = chance.choice((0, 1, 1, 2, 2, 3, 3, 4))
+        scene = still(seed, site, count, place_seed=place_seed, width=_SIDE_PX, height=_SIDE_PX)
+        return Take(scene, (500,), f"still {site} {seed}")
+    frames, gap_ms = chance.choice(_WINDOW_FRAMES), chance.choice(_GAPS_MS)
+    per_minute = chance.choice((0.0, 3.0, 6.0, 9.0, 12.0))
+    scene = direct(seed, site, _MINUTES, per_minute, place_seed=place_seed, width=_SIDE_PX, height=_SIDE_PX)
+    first_ms = chance.randrange(0, scene.length_ms - frames * gap_ms, 100)
+    times_ms = tuple(first_ms + number * gap_ms for number in range(frames))
+    return Take(scene, times_ms, f"window {site} {seed}")

@@ -1,0 +1,280 @@
+"""What is learnt on top of a base model, from which examples, and that it can be taken away and put back."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from standwatch.compression.checkpoint import load_model
+from standwatch.compression.checkpoint_saving import save
+from standwatch.compression.labels import IGNORED
+from standwatch.compression.prompt import build_prompt
+from standwatch.compression.tokenizer import byte_level
+from standwatch.compression.training import Recipe, answered
+from standwatch.compression.tuning.adapters import adapt, additions, merged, restore
+from standwatch.compression.tuning.alignment import NAMES, alignment_loss, lexicon_of, set_length, targets
+from standwatch.compression.tuning.examples import Example, Object, read_shard, shards, write_shard
+from standwatch.compression.tuning.learner import Learner, Stage, whole_schedule
+from standwatch.compression.tuning.lessons import lesson
+from standwatch.compression.tuning.quiz import Asked
+from standwatch.compression.tuning.quiz_claims import Topic
+from standwatch.compression.tuning.release import write_release, write_tuned
+from standwatch.compression.world.palette import COLOURS
+from standwatch.compression.xcomp import XComp, build
+from tests.checkpoint_folder import trained_tokenizer
+from tests.tiny_models import TINY, drawn, normal
+
+TOKENIZER = byte_level()
+ASKED = (
+    Asked(Topic.PRESENCE, "Is there a dog?", "Yes.", True),
+    Asked(Topic.PRESENCE, "Is there a cat?", "No.", False),
+    Asked(Topic.LIST, "What is in view?", "A dog.", None),
+)
+DOG = Object("dog", "", (0.0, 0.0, 0.5, 0.5))
+RED_CAR = Object("car", "red", (0.5, 0.25, 1.0, 0.75))
+
+
+def tiny() -> XComp:
+    model = build(TINY)
+    drawn(model, 3)
+    return model
+
+
+def example(frames: int = 2, seed: int = 0) -> Example:
+    features = normal(frames, 4, TINY.vision.width, seed=seed).half()
+    return Example(features, tuple(range(0, 500 * frames, 500)), ((DOG,),) * frames, ASKED, "by hand")
+
+
+def learner(stage: Stage, model: XComp | None = None) -> Learner:
+    return Learner(model or tiny(), TOKENIZER, stage, Recipe(learning_rate=3e-3, warm_up=0.0), rank=4)
+
+
+# adapters
+
+
+def test_additions_change_nothing_until_they_have_learnt_and_then_the_merged_weights_compute_the_same() -> None:
+    model = tiny()
+    base = {name: weight.clone() for name, weight in model.decoder.state_dict().items()}
+    before = run(model)
+    adapt(model.decoder, rank=4, seed=0)
+    torch.testing.assert_close(run(model), before, rtol=0, atol=0)
+    with torch.no_grad():
+        for name, weight in model.decoder.named_parameters():
+            if name.endswith(".up"):
+                weight.normal_(0, 0.1)
+    assert (run(model) - before).abs().max() > 0.01
+    plain = tiny()
+    plain.decoder.load_state_dict(merged(base, additions(model.decoder)))
+    torch.testing.assert_close(run(plain), run(model), rtol=1e-4, atol=1e-4)
+
+
+def run(model: XComp) -> torch.Tensor:
+    video = normal(3, 4, 24, seed=5)
+    prefix = model.decoder.embed([1, 2, 3])
+    cache = model.decoder.prefill(whole_schedule(6, 4), prefix, video, room=2)
+    return model.decoder.extend(cache, model.decoder.embed([4, 5]))[0]
+
+
+def test_every_linear_layer_of_the_decoder_has_an_addition_and_nothing_else_learns() -> None:
+    model = tiny()
+    adapt(model.decoder, rank=2, seed=0)
+    assert len(additions(model.decoder)) == TINY.language.layers * 7 * 2
+    learning = {name for name, weight in model.decoder.named_parameters() if weight.requires_grad}
+    assert learning and all(name.endswith((".down", ".up")) for name in learning)
+
+
+def test_additions_of_another_rank_or_base_are_refused() -> None:
+    one, other = tiny(), tiny()
+    adapt(one.decoder, rank=2, seed=0)
+    adapt(other.decoder, rank=3, seed=0)
+    with pytest.raises(ValueError, match="another rank"):
+        restore(one.decoder, additions(other.decoder))
+    with pytest.raises(ValueError, match="use the base"):
+        merged({}, additions(one.decoder))
+    with pytest.raises(ValueError, match="of another kind"):
+        merged({}, {"weight": torch.zeros(1)})
+    with pytest.raises(ValueError, match="rank"):
+        adapt(tiny().decoder, rank=0, seed=0)
+
+
+# alignment
+
+
+def test_a_cell_is_to_be_like_what_covers_it_and_like_where_it_is() -> None:
+    """By hand: 4 cells; the dog fills the first, the car half of the second and half of the fourth."""
+    names, colours, sides, rows = targets([DOG, RED_CAR], 4)
+    assert [NAMES[int(one)] for one in names.argmax(-1)] == ["dog", "car", "nothing", "car"]
+    assert names.sum(-1).tolist() == [1, 1, 1, 1]
+    assert colours.sum(-1).tolist() == [0, 1, 0, 1]
+    assert colours[1, list(COLOURS).index("red")] == 1
+    assert sides.tolist() == [[1, 0], [0, 1], [1, 0], [0, 1]]
+    assert rows.tolist() == [[1, 0], [1, 0], [0, 1], [0, 1]]
+
+
+def test_two_objects_share_a_cell_by_how_much_of_it_they_cover() -> None:
+    half, all_of_it = Object("cat", "", (0.0, 0.0, 0.25, 0.5)), Object("dog", "", (0.0, 0.0, 0.5, 0.5))
+    names, *_ = targets([half, all_of_it], 4)
+    assert names[0, NAMES.index("cat")] == pytest.approx(1 / 3)
+    assert names[0, NAMES.index("dog")] == pytest.approx(2 / 3)
+    too_little = Object("cat", "", (0.0, 0.0, 0.05, 0.5))
+    assert targets([too_little], 4)[0][0, NAMES.index("nothing")] == 1
+
+
+def test_an_odd_number_of_cells_has_a_middle_that_is_neither_left_nor_right() -> None:
+    _, _, sides, rows = targets([], 9)
+    assert sides.sum(-1).tolist() == [1, 0, 1] * 3
+    assert rows.sum(-1).tolist() == [1, 1, 1, 0, 0, 0, 1, 1, 1]
+
+
+def test_the_loss_is_least_for_tokens_that_point_to_the_right_words() -> None:
+    embedding = normal(TINY.language.vocab, 96, seed=1)
+    lexicon = lexicon_of(embedding, TOKENIZER.encode)
+    wanted = targets([DOG], 4)
+    dog, nothing = lexicon.directions[0][NAMES.index("dog")], lexicon.directions[0][0]
+    right = torch.stack([dog, nothing, nothing, nothing])[None] * 5 + lexicon.centre
+    wrong = torch.stack([nothing, dog, dog, dog])[None] * 5 + lexicon.centre
+    assert alignment_loss(right, [wanted], lexicon) < alignment_loss(wrong, [wanted], lexicon)
+
+
+def test_tokens_get_the_length_of_words() -> None:
+    model = tiny()
+    lexicon = lexicon_of(model.decoder.embed_tokens.weight, TOKENIZER.encode)
+    features = normal(50, 4, TINY.vision.width)
+    set_length(model.projector, features, lexicon)
+    assert float(model.projector(features).norm(dim=-1).mean()) == pytest.approx(lexicon.length, rel=1e-4)
+
+
+# lessons
+
+
+def test_a_lesson_asks_in_the_words_of_reading_and_teaches_the_answer_and_its_end_alone() -> None:
+    one = example()
+    sample = lesson(TOKENIZER, one, normal(2, 4, 24), one.asked[:1])
+    prompt = build_prompt(TOKENIZER, "Is there a dog?", one.duration_s, 2)
+    (text,) = sample.texts
+    answer = [*TOKENIZER.encode("Yes."), TOKENIZER.im_end_id]
+    assert sample.prefix.ids == prompt.prefix_ids
+    assert text.ids == (*prompt.text_ids, *answer)
+    assert [label for label in text.labels if label != IGNORED] == answer
+    assert set(sample.prefix.labels) == {IGNORED}
+    with pytest.raises(ValueError, match="asked"):
+        lesson(TOKENIZER, one, normal(2, 4, 24), [])
+
+
+def test_a_window_lasts_as_long_as_its_frames_stand_for() -> None:
+    assert example(8).duration_s == 4.0
+    assert example(1).duration_s == 1.0
+
+
+def test_examples_come_back_from_their_files(tmp_path: Path) -> None:
+    written = [example(2, seed=1), replace(example(3, seed=2), objects=((DOG, RED_CAR), (), (DOG,)))]
+    write_shard(tmp_path, "one", written)
+    assert shards(tmp_path) == ["one"]
+    for mine, other in zip(written, read_shard(tmp_path, "one"), strict=True):
+        assert torch.equal(mine.features, other.features)
+        assert (mine.times_ms, mine.objects, mine.asked, mine.source) == (
+            other.times_ms,
+            other.objects,
+            other.asked,
+            other.source,
+        )
+    save_file({"features": torch.zeros(1, 4, 16)}, tmp_path / "one.safetensors")
+    with pytest.raises(ValueError, match="remove it"):
+        read_shard(tmp_path, "one")
+
+
+def test_a_shard_without_its_second_file_does_not_count(tmp_path: Path) -> None:
+    write_shard(tmp_path, "one", [example()])
+    (tmp_path / "one.json").rename(tmp_path / ".one.json")
+    assert shards(tmp_path) == []
+
+
+# learning
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_each_stage_learns_its_examples_and_changes_nothing_else(stage: Stage) -> None:
+    model = tiny()
+    own = learner(stage, model)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    examples = [example(seed=1), example(seed=2)]
+    losses = []
+    for step in range(60):
+        losses.append(own.gradients(examples, 3, random.Random(step)))
+        own.step(step, 100)
+    assert losses[-1] < 0.5 * losses[0]
+    changed = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
+    assert any("mm_projector" in name for name in changed)
+    of_words = {name for name in changed if "mm_projector" not in name}
+    assert bool(of_words) == (stage is not Stage.ALIGN)
+    assert all(name.endswith((".down", ".up")) for name in of_words)
+
+
+def test_compression_learns_with_the_published_schedule_and_tuning_with_every_token() -> None:
+    assert learner(Stage.COMPRESS).schedule == tiny().lpcomp_schedule
+    assert set(learner(Stage.TUNE).schedule.tokens_by_layer) == {TINY.tokens_per_frame}
+
+
+def test_an_answer_that_was_learnt_is_written_and_another_is_not() -> None:
+    own = learner(Stage.TUNE)
+    one = example()
+    for step in range(150):
+        own.gradients([one], 3, random.Random(step))
+        own.step(step, 200)
+    assert own.examine([one]) == {Topic.PRESENCE: [True, True], Topic.LIST: [True]}
+    other = replace(one, asked=(Asked(Topic.PRESENCE, "Is there a dog?", "Six.", None),))
+    assert own.examine([one, other])[Topic.PRESENCE] == [True, True, False]
+
+
+def test_of_several_texts_each_is_judged_by_its_own_words() -> None:
+    own = learner(Stage.TUNE)
+    one = example()
+    for step in range(150):
+        own.gradients([replace(one, asked=ASKED[:2])], 3, random.Random(step))
+        own.step(step, 200)
+    wrong = Asked(Topic.PRESENCE, "Is there a cat?", "Yes.", True)
+    sample = lesson(TOKENIZER, one, own.tokens(one), [ASKED[0], wrong, ASKED[1]])
+    assert answered(own.decoder, own.schedule, sample) == [True, False, True]
+
+
+def test_a_run_that_goes_on_from_what_was_saved_is_the_run_that_was_not_stopped() -> None:
+    def steps(own: Learner, numbers: range) -> None:
+        for step in numbers:
+            own.gradients([example(seed=step)], 2, random.Random(step))
+            own.step(step, 10)
+
+    whole = learner(Stage.COMPRESS)
+    steps(whole, range(6))
+    first = learner(Stage.COMPRESS)
+    steps(first, range(3))
+    second = learner(Stage.COMPRESS)
+    second.take({name: weight.clone() for name, weight in first.learnt().items()})
+    second.resume(first.progress())
+    steps(second, range(3, 6))
+    for name, weight in whole.learnt().items():
+        torch.testing.assert_close(second.learnt()[name], weight, rtol=1e-5, atol=1e-7)
+
+
+def test_what_is_released_becomes_an_ordinary_checkpoint_that_computes_what_was_learnt(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    origin = tmp_path / "origin"
+    origin.mkdir()
+    (origin / "config.json").write_text("{}")
+    trained_tokenizer().save(str(origin / "tokenizer.json"))
+    save(tiny(), base, origin=origin)
+    config = replace(TINY, checkpoint=str(base))
+    model = load_model(config).model
+    own = learner(Stage.TUNE, model)
+    for step in range(30):
+        own.gradients([example()], 3, random.Random(step))
+        own.step(step, 40)
+    save_file({name: one.contiguous() for name, one in own.learnt().items()}, tmp_path / "learnt.safetensors")
+    write_release(tmp_path / "learnt.safetensors", tmp_path / "release.safetensors", {"made": "by a test"})
+    assert all(one.dtype == torch.float16 for one in load_file(tmp_path / "release.safetensors").values())
+    write_tuned(base, tmp_path / "release.safetensors", tmp_path / "tuned")
+    tuned = load_model(replace(config, checkpoint=str(tmp_path / "tuned"))).model
+    torch.testing.assert_close(run(tuned), run(model), rtol=0.02, atol=0.02)
+    assert (run(tuned) - run(tiny())).abs().max() > 0.1
