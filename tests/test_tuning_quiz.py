@@ -233,6 +233,18 @@ def test_yes_and_no_are_balanced(windows: list[Shown]) -> None:
     assert 0.45 < yes / (yes + no) < 0.55
 
 
+@pytest.mark.parametrize("name", ["person", "animal"])
+def test_a_name_that_is_often_there_is_not_the_answer(windows: list[Shown], name: str) -> None:
+    verdicts = Counter(
+        question.verdict
+        for seed in range(8)
+        for number, one in enumerate(windows)
+        for question in quiz(one, random.Random(f"{seed} {number}"), 12, {Topic.PRESENCE: 1})
+        if name_in(question.question) == name
+    )
+    assert 0.3 < verdicts[True] / (verdicts[True] + verdicts[False]) < 0.7
+
+
 def test_a_seed_gives_the_same_questions_and_another_others(windows: list[Shown]) -> None:
     assert quiz(windows[0], random.Random(3), 20) == quiz(windows[0], random.Random(3), 20)
     assert quiz(windows[0], random.Random(3), 20) != quiz(windows[0], random.Random(4), 20)
@@ -347,6 +359,11 @@ def test_when_how_often_and_in_what_order() -> None:
                 assert re.search("animal|anything|something", text)
     told = quiz(one, random.Random(0), 1, {Topic.HAPPENED: 1})
     assert [question.answer for question in told] == ["First a dog came into view, then a cat came into view."]
+
+
+def test_what_takes_long_is_in_no_order(asked: list[tuple[Shown, Asked]]) -> None:
+    for _, question in of(asked, Topic.ORDER):
+        assert not re.search(r"\b(cross|wait)", question.question + question.answer)
 
 
 def test_templates_of_the_test_are_never_used_in_training() -> None:

@@ -6,10 +6,10 @@ from functools import lru_cache
 
 from standwatch.compression.tuning.phrases_events import PASSIVE, verbs
 from standwatch.compression.tuning.quiz_claims import Claim, Field
-from standwatch.compression.tuning.quiz_moments import LASTING, Sort, around, is_evident, of_sort
+from standwatch.compression.tuning.quiz_moments import Sort, is_evident, of_sort
 from standwatch.compression.tuning.quiz_subjects import ANIMALS, BY_COLOUR, BY_KIND, PEOPLE, THINGS, VEHICLES, Subject
 from standwatch.compression.tuning.quiz_words import Noun, about, noun, noun_of, sentence, times
-from standwatch.compression.tuning.shown import Shown
+from standwatch.compression.tuning.shown import LASTING, Shown
 from standwatch.compression.world.kinds import KINDS, Kind, Role
 from standwatch.compression.world.script import MOVING, Doing, Event, What
 from standwatch.compression.world.truth import is_clear
@@ -57,7 +57,7 @@ _SORTS = tuple(
 @lru_cache(4)
 def happened(shown: Shown) -> list[tuple[Sort, list[Event]]]:
     """Every sort of event with those of the window, as far as it can be told."""
-    in_question = {event.what for event in around(shown, shown.events)} | {What.WAITS}
+    in_question = {event.what for event in shown.nearby} | {What.WAITS}
     names = {name for one in shown.best.values() for name in (one.name, *one.also)}
     painted = [subject for subject in BY_COLOUR if subject.name in names]
     found = []
@@ -147,7 +147,7 @@ def since_when(shown: Shown) -> list[Claim]:
             continue
         actor = among[0].actor
         views = [shown.one(actor, frame) for frame in range(len(shown.seen))]
-        came = [one for one in around(shown, shown.events) if one.what is What.ENTERS and one.actor == actor]
+        came = [one for one in shown.nearby if one.what is What.ENTERS and one.actor == actor]
         if not came and all(one and is_clear(one) for one in views):
             found.append(Claim({"it": (subject.noun,)}, answer="Since the beginning.", weight=0.5))
         elif came and is_evident(shown, came[-1]):
@@ -158,14 +158,13 @@ def since_when(shown: Shown) -> list[Claim]:
 
 def story(shown: Shown) -> list[Claim]:
     """What happened, told in order; what cannot be told clearly is no part of it, and nothing is told of too much."""
-    all_of_them = [one for one in shown.events if one in around(shown, shown.events)]
-    evident = [one for one in all_of_them if is_evident(shown, one)]
+    evident = [one for one in shown.nearby if is_evident(shown, one)]
     told = [one for one in evident if not _goes_without_saying(shown, one, evident)]
     if len(told) > _TOLD:
         told = [one for one in told if not one.zone]
     if 0 < len(told) <= _TOLD:
         return [Claim({}, answer=sentence(_first_then([_clause(shown, one) for one in told])))]
-    if all_of_them or told:
+    if shown.nearby:
         return []
     moving = [one for one in shown.best.values() if one.doing in MOVING and one.doing is not Doing.CARRIED]
     if len(moving) > 1 or any(one.visible > 0 and not is_clear(one) for seen in shown.seen for one in seen):
@@ -175,15 +174,24 @@ def story(shown: Shown) -> list[Claim]:
 
 
 def _countable(shown: Shown) -> Iterator[tuple[Sort, list[Event]]]:
-    return ((sort, found) for sort, found in happened(shown) if sort.what not in LASTING or sort.what is What.FALLS)
+    """Of moments and falls; who carries something would be counted as two things."""
+    for sort, found in happened(shown):
+        if sort.subject not in THINGS and (sort.what not in LASTING or sort.what is What.FALLS):
+            yield sort, found
 
 
 def _pairs(shown: Shown) -> Iterator[tuple[str, str]]:
-    """Clauses of two events of different actors, each the only one of its sort, the earlier first."""
+    """Clauses of two events of different actors, each the only one of its sort, the earlier first.
+
+    Waiting and crossing take too long to be before or after something.
+    """
     only = [
         (found[0], f"{sort.subject.noun.a} {verbs(sort.what, sort.zone)[0].past}")
         for sort, found in happened(shown)
-        if len(found) == 1 and sort.subject in BY_KIND and found[0].start_ms >= shown.first_ms
+        if len(found) == 1
+        and sort.subject in BY_KIND
+        and sort.what not in (What.WAITS, What.CROSSES)
+        and found[0].start_ms >= shown.first_ms
     ]
     for first, clause in only:
         for second, other in only:

@@ -14,7 +14,7 @@ from standwatch.compression.tuning.quiz_subjects import (
     PEOPLE,
     VEHICLES,
     Subject,
-    absent_weight,
+    asked_weight,
     references,
 )
 from standwatch.compression.tuning.quiz_words import MOST, listed, noun_of, number, quantity, sentence
@@ -39,8 +39,7 @@ def past_presence(shown: Shown) -> list[Claim]:
         each = [subject.there(seen) for seen in shown.seen]
         verdict = True if True in each else None if None in each else False
         if verdict is True or not any(subject.in_doubt(seen, shown.fixtures) for seen in shown.seen):
-            weight = absent_weight(subject, shown.now) if verdict is False else 1.0
-            found.append(Claim({"it": (subject.noun,)}, verdict, weight=weight))
+            found.append(Claim({"it": (subject.noun,)}, verdict, weight=asked_weight(subject, verdict, shown.now)))
     return found
 
 
@@ -191,9 +190,9 @@ def _there(shown: Shown, subject: Subject, seen: Sequence[Seen]) -> list[Claim]:
     verdict = subject.there(seen)
     if verdict is not True and subject.in_doubt(seen, shown.fixtures):
         return []
-    weight = absent_weight(subject, seen) if verdict is False else 1.0
     among = subject.among(seen)
     described = _described(among[0], shown.width) if verdict and len(among) == 1 else ""
+    weight = asked_weight(subject, verdict, seen)
     return [Claim({"it": (subject.noun,)}, verdict, weight=weight, described=described)]
 
 

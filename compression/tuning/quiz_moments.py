@@ -3,7 +3,6 @@
 Whoever asks for an event that only may have been seen, or that began or ended just outside, gets no true answer.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from standwatch.compression.tuning.quiz_subjects import Subject
@@ -13,10 +12,8 @@ from standwatch.compression.world.script import Doing, Event, What
 from standwatch.compression.world.seeing import Seen
 from standwatch.compression.world.truth import is_clear
 
-LASTING = frozenset({What.WAITS, What.FALLS, What.IS_LEFT_BEHIND, What.BURNS, What.CROSSES})
 _STILL = frozenset({Doing.STANDING, Doing.KNEELING})
 _DOWN = frozenset({Doing.FALLING, Doing.LYING, Doing.RISING})
-_AROUND_MS = 1_000  # what happened so shortly before or after the window is no clear no
 _WAITED_MS = 3_000  # standing that is seen for so long is waiting
 _PART = 0.6  # of an object that comes or goes, visible outside: more of it, and it was there already
 
@@ -30,21 +27,9 @@ class Sort:
     zone: str = ""
 
 
-def around(shown: Shown, events: Iterable[Event]) -> list[Event]:
-    """Those that touch the window or nearly do."""
-    first, last = shown.first_ms - _AROUND_MS, shown.last_ms + _AROUND_MS
-    return [one for one in events if one.start_ms <= last and end_of(one) >= first]
-
-
-def end_of(event: Event) -> int:
-    return event.end_ms if event.what in LASTING else event.start_ms
-
-
 def of_sort(shown: Shown, sort: Sort) -> list[Event] | None:
     """Every such event of the window, in order; None if it cannot be said for each whether it is one."""
-    found = [
-        one for one in around(shown, shown.events) if one.what is sort.what and (not sort.zone or one.zone == sort.zone)
-    ]
+    found = [one for one in shown.nearby if one.what is sort.what and sort.zone in ("", one.zone)]
     subject = sort.subject
     if any(subject.may_be_called({one.name}) for one in found):
         return None

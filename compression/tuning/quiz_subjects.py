@@ -76,14 +76,18 @@ BY_NAME = (*BY_KIND, *PEOPLE, *VEHICLES, *ANIMALS)
 BY_COLOUR = tuple(
     Subject(name, noun(name, colour), colour) for name, kind in KINDS.items() for colour in COLOURS if kind.colours
 )
-_COMMON = {"person": 4.0, "vehicle": 4.0, "animal": 2.0, "car": 3.0}  # how often they are there, so that no is as often
+# What is nearly always there is asked for less where it is, and much more where it is not: so no name says the answer.
+_WHERE_THERE = {"person": 0.25, "vehicle": 0.5, "animal": 0.4}
+_WHERE_NOT = {"person": 12.0, "vehicle": 4.0, "animal": 7.0, "fire": 5.0}
 
 
-def absent_weight(subject: Subject, seen: Sequence[Seen]) -> float:
-    """How gladly something is asked for that is not there: more if it is like what is there."""
+def asked_weight(subject: Subject, verdict: bool | None, seen: Sequence[Seen]) -> float:
+    """How gladly one asks if it is there: of what is not, rather for what is like what is there."""
+    if verdict is not False:
+        return _WHERE_THERE.get(subject.name, 1.0)
     roles = {KINDS[one.name].role for one in seen}
     like = subject.name in KINDS and KINDS[subject.name].role in roles
-    return _COMMON.get(subject.name, 1.0) * (3.0 if like else 1.0)
+    return _WHERE_NOT.get(subject.name, 3.0 if like else 1.0)
 
 
 def references(seen: Sequence[Seen], fixtures: Sequence[str]) -> list[tuple[Subject, Seen]]:

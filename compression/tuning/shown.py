@@ -1,16 +1,18 @@
 """Decides what there is to ask about: the truth of the frames a reader is shown, and what happened around them."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from standwatch.compression.world.camera import Camera
 from standwatch.compression.world.happenings import events_of
 from standwatch.compression.world.kinds import KINDS, Role
-from standwatch.compression.world.script import Event
+from standwatch.compression.world.script import Event, What
 from standwatch.compression.world.seeing import Seen
 from standwatch.compression.world.truth import is_clear
 
 ANYTHING = "anything"
+LASTING = frozenset({What.WAITS, What.FALLS, What.IS_LEFT_BEHIND, What.BURNS, What.CROSSES})
+_AROUND_MS = 1_000  # what happened so shortly before or after the window is no clear no
 _ROLE_WORDS = {Role.VEHICLE: ("vehicle",), Role.ANIMAL: ("animal",)}
 
 
@@ -50,6 +52,12 @@ class Shown:
         return self._by_actor[frame].get(actor) if 0 <= frame < len(self.seen) else None
 
     @cached_property
+    def nearby(self) -> tuple[Event, ...]:
+        """Events that touch the window, or begin or end within a second of it."""
+        first, last = self.first_ms - _AROUND_MS, self.last_ms + _AROUND_MS
+        return tuple(one for one in self.events if one.start_ms <= last and end_of(one) >= first)
+
+    @cached_property
     def best(self) -> dict[int, Seen]:
         """Each object as it is seen best, if it is clear in any frame at all."""
         found: dict[int, Seen] = {}
@@ -63,6 +71,11 @@ class Shown:
         return [{one.actor: one for one in seen if one.visible > 0} for seen in self.seen]
 
 
+def end_of(event: Event) -> int:
+    """When it is over; a moment is so at once."""
+    return event.end_ms if event.what in LASTING else event.start_ms
+
+
 def shown(camera: Camera, times_ms: tuple[int, ...]) -> Shown:
     """The truth about these times of a camera's scene; no picture is drawn. Raises ValueError unless they increase."""
     scene = camera.scene
@@ -72,9 +85,15 @@ def shown(camera: Camera, times_ms: tuple[int, ...]) -> Shown:
         fixtures=tuple(fixture.what for fixture in scene.stage.fixtures),
         times_ms=times_ms,
         seen=tuple(tuple(_with_role_words(one) for one in camera.seen(t_ms)) for t_ms in times_ms),
-        events=events_of(scene),
+        events=_events(camera),
         carriers=tuple((actor.number, actor.carrier) for actor in scene.actors if actor.carrier is not None),
     )
+
+
+@lru_cache(4)
+def _events(camera: Camera) -> tuple[Event, ...]:
+    """Many windows are taken of one scene."""
+    return events_of(camera.scene)
 
 
 def role_words(name: str) -> tuple[str, ...]:
