@@ -2,8 +2,7 @@
 
 Four feeds at the pace of cameras, a standing query answered all along, the memory on disk growing. Counted is each
 process's anonymous memory (RssAnon of /proc): what it has allocated. Pages of mapped files are the kernel's cache and
-Ray's shared object store has a fixed size; neither is in it. The workers' cache of segments has a bound of its own
-(`reading.cache_mb`), beyond what ten minutes fill: it is given next to nothing here, so that it is full from the start.
+Ray's shared object store has a fixed size; neither is in it.
 
 Of each minute the smallest sample counts: what a process holds when it is calm. What a call takes and gives back is no
 growth, and both come and go with the cameras' period: medians count it in minutes in which the samples fall in step

@@ -7,16 +7,21 @@ cached segment of 64 frames, scores of the whole segment and the logits of the v
 [prefix | frames | text] that gives the same (`benchmarks/uncached.py`): no wasted layer, no mask.
 
 `question_576`: the same on a cached pass of 576 frames, scores of `segments_8_4` only, against the pass as the
-reference makes it: the frames again, and for every window and scored layer a short sequence of its own. Its windows are
-timed at one layer of each length and counted for all scored layers; the layers' MLPs, which the reference runs for them
-and discards, are left out. `question_576_plain` is the same against the plain pass of `question_64`, which reuses its
-own queries and keys for all windows; it has no target, since only 80 times fewer FLOP are to be saved there.
+reference makes it, which is what spec §14 counts 196 times fewer FLOP against: the frames again, and for every window
+and scored layer a short sequence of its own through that layer, whose MLP is then discarded. Its windows are timed at
+one layer of each length and counted for all scored layers. `question_576_plain` is the same against the plain pass of
+`question_64`, which reuses its own queries and keys for all windows; it has no target, since only 80 times fewer FLOP
+are to be saved there.
 
 `question_vision`: question_64 against the plain pass with what a system without memory pays too: vision, token merging
 and projector of the 64 frames, timed on one clip of 4 and counted 16 times.
 
 `questions_16`: 16 questions together on the cached segment, in times of one. `question_next`: what each of them adds to
 the first, as a share of compressing the segment's frames (vision, merging, projector, LP-Comp clip by clip).
+
+`products_64` and `products_16` have no target: the ratios that question_64 and questions_16 would have if there were
+nothing but the matrix products of the decoder's layers, in a bare loop. Both are limits of the machine: fifty rows read
+every weight for little arithmetic, and sixteen questions are 395 rows, 7.9 times as many as one.
 
     python -m benchmarks.questions
 """
@@ -29,9 +34,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.lpcomp import by_clips
-from benchmarks.matmuls import in_turns
-from benchmarks.models import PREFIX, PUBLISHED, model, rows, schedule, verdict
+from benchmarks.lpcomp import by_clips, rows_by_layer
+from benchmarks.matmuls import Product, bare_loop, in_turns
+from benchmarks.models import PREFIX, PUBLISHED, model, prefill_calls, rows, schedule, verdict
 from benchmarks.uncached import ShortSequences, Uncached
 from standwatch.compression.asking import Inquiry, ask
 from standwatch.compression.frame_selection import relevant_layers
@@ -83,7 +88,7 @@ def on_a_pass(decoder: Decoder) -> dict[str, float]:
         },
         2,
     )
-    short = ShortSequences(decoder, WINDOWS, to_the_end=False)
+    short = ShortSequences(decoder, WINDOWS, to_the_end=True)
     scored = [schedule().tokens_by_layer[layer] for layer in LAYERS]
     by_length = {
         n: _medians(
@@ -103,6 +108,19 @@ def seeing() -> float:
     return _medians({"clip": lambda: whole.compress(clip)}, 2)["clip"] * SEGMENT / CLIP
 
 
+@torch.inference_mode()
+def of_products(decoder: Decoder) -> dict[str, float]:
+    """Median seconds of the bare products of the plain pass, of one question and of sixteen."""
+    passed = [count + TEXT for count in rows_by_layer(schedule(), SEGMENT)]
+    counts = {"plain": passed, "one": [TEXT] * len(passed), "sixteen": [SHARED + 16 * (TEXT - SHARED)] * len(passed)}
+    dtype = decoder.embed_tokens.weight.dtype
+    products = {
+        name: [call for call in prefill_calls(decoder.config, rows_of) if isinstance(call, Product)]
+        for name, rows_of in counts.items()
+    }
+    return _medians({name: bare_loop(calls, dtype) for name, calls in products.items()}, 5)
+
+
 def _medians(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     return {name: statistics.median(seconds) for name, seconds in in_turns(works, rounds).items()}
 
@@ -117,6 +135,9 @@ def main() -> int:
     torch.set_num_threads(os.cpu_count() or 1)
     decoder = model(WIDTH).decoder
     segment = _told(f"{SEGMENT} frames", on_a_segment(decoder))
+    products = _told(f"{SEGMENT} frames, products alone", of_products(decoder))
+    print(f"products_64 {products['plain'] / products['one']:.2f}: has no target")
+    print(f"products_16 {products['sixteen'] / products['one']:.2f}: has no target")
     vision = _told(f"seeing {SEGMENT} frames", {"vision": seeing()})["vision"]
     whole_pass = _told(f"{PASS} frames", on_a_pass(decoder))
     print(f"question_576_plain {whole_pass['plain'] / whole_pass['one']:.1f}: has no target")

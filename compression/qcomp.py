@@ -20,7 +20,7 @@ from standwatch.compression.decoder import rotary_frequencies, rotate
 from standwatch.compression.frame_sampling import GROUP
 from standwatch.configs.schema import LanguageConfig
 
-_MOST_LOGITS = 1 << 25  # products held at a time
+_MOST_LOGITS = 1 << 19  # held at a time: what goes over them more than once finds them in the cache
 UNCOVERED = 1e9  # the score of a clip that too few windows cover; it is no score at all
 
 
@@ -112,23 +112,22 @@ def window_scores(asking: Asking, keys: Keys, score_type: ScoreType, config: Lan
     size = score_type.window * clip
     clips = keys.video.shape[1] // clip
     starts = score_type.window_starts(clips)
-    windows = keys.video[:, : clips * clip].unfold(1, size, score_type.stride * clip)  # [Hkv, windows, hd, size]
-    prefix = keys.prefix.shape[1]
-    # Every window stands right behind the prefix, with the text right behind it.
-    shift = prefix + size - keys.text_start
+    windows = keys.video[:, : clips * clip].unfold(1, size, score_type.stride * clip).transpose(0, 1)
+    # Every window [Hkv, hd, size] stands right behind the prefix, with the text right behind it.
+    shift = keys.prefix.shape[1] + size - keys.text_start
     total = keys.video.new_zeros(len(asking.means), clips)
-    for rows, means, words in _parts(asking, size * len(starts)):
-        rest = torch.cat((_logits(_moved(rows, [shift], config)[0], keys.prefix), _text(rows, keys, words)), -1)
-        moved = _moved(rows, [shift + start * clip for start in starts], config)  # [windows, H, A, hd]
-        grouped = _grouped(moved, keys.text.shape[0])  # [windows, Hkv, G*A, hd]
-        inside = grouped @ windows.transpose(0, 1)  # [windows, Hkv, G*A, size]
-        norm = torch.logaddexp(inside.logsumexp(-1), rest.logsumexp(-1))
-        weight = torch.unflatten((inside - norm[..., None]).exp_(), 2, (-1, rows.shape[1])).mean(
-            (1, 2)
-        )  # [windows, A, size]
-        by_clip = torch.unflatten(means @ weight, -1, (score_type.window, clip)).mean(-1)  # [windows, B, clips of it]
-        for start, scores in zip(starts, by_clip, strict=True):
-            total[:, start : start + score_type.window] += scores
+    for rows, means, words in _parts(asking, size):
+        outside = torch.cat((_logits(_moved(rows, [shift], config)[0], keys.prefix), _text(rows, keys, words)), -1)
+        over_heads = _over_heads(means, rows)
+        together = max(1, _MOST_LOGITS // (outside[..., 0].numel() * size))
+        for at in range(0, len(starts), together):
+            some = starts[at : at + together]
+            moved = _moved(rows, [shift + start * clip for start in some], config)  # [windows, H, A, hd]
+            inside = _grouped(moved, keys.text.shape[0]) @ windows[at : at + together]  # [windows, Hkv, G*A, size]
+            weight = torch.cat((outside.expand(len(some), -1, -1, -1), inside), -1).softmax(-1)[..., -size:]
+            by_clip = torch.unflatten(weight, -1, (score_type.window, clip)).sum(-1).flatten(1, 2)
+            for start, scores in zip(some, over_heads @ by_clip / clip, strict=True):
+                total[:, start : start + score_type.window] += scores
     covered = total.new_zeros(clips)
     for start in starts:
         covered[start : start + score_type.window] += 1
@@ -137,15 +136,18 @@ def window_scores(asking: Asking, keys: Keys, score_type: ScoreType, config: Lan
 
 def _frame_weights(asking: Asking, keys: Keys) -> Tensor:
     """Mean weight on the tokens of each visible frame, [B, F']."""
-    total: Tensor | float = 0.0
-    for rows, means, words in _parts(asking, keys.video.shape[1]):
-        rest = torch.cat((_logits(rows, keys.prefix), _text(rows, keys, words)), -1)
-        video = _logits(rows, keys.video)  # [Hkv, G*A, F'*n]
-        norm = torch.logaddexp(video.logsumexp(-1), rest.logsumexp(-1))
-        weight = torch.unflatten((video - norm[..., None]).exp_(), 1, (-1, rows.shape[1])).mean((0, 1))  # [A, F'*n]
-        total = total + means @ torch.unflatten(weight, -1, (-1, keys.tokens_per_frame)).mean(-1)
-    assert isinstance(total, Tensor), "a question has rows"
-    return total
+    first, count = keys.prefix.shape[1], keys.video.shape[1]
+    total = keys.video.new_zeros(len(asking.means), count)
+    for rows, means, words in _parts(asking, count):
+        parts = _logits(rows, keys.prefix), _logits(rows, keys.video), _text(rows, keys, words)
+        weight = torch.cat(parts, -1).softmax(-1)[..., first : first + count]  # [Hkv, G*A, F'*n]
+        total += _over_heads(means, rows) @ weight.flatten(0, 1)
+    return torch.unflatten(total, -1, (-1, keys.tokens_per_frame)).mean(-1)
+
+
+def _over_heads(means: Tensor, rows: Tensor) -> Tensor:
+    """Averages over the rows [H, A, hd] of each question, and over heads, [B, H * A]."""
+    return means.repeat(1, len(rows)) / len(rows)
 
 
 def _parts(asking: Asking, keys: int) -> list[tuple[Tensor, Tensor, Tensor]]:

@@ -153,13 +153,13 @@ def test_more_rows_than_fit_into_memory_at_once_are_scored_in_parts(whole: bool)
     """600 rows make more products than are held at a time; 30 of one question do not. The cut is within a question."""
     config = replace(CONFIG, head_dim=2)
     asking = many_questions(16, questions=20, rows=30)
-    keys = random_keys(64, 8, 600, 1, 2) if whole else random_keys(64, 1, 600, 1, 2)
+    keys = random_keys(16, 8, 600, 1, 2) if whole else random_keys(64, 1, 600, 1, 2)
     kind = ScoreType.parse("segments_32_2")
 
     def scores(of: Asking) -> Tensor:
         return whole_scores(of, keys, 0) if whole else window_scores(of, keys, kind, config)
 
-    products = 600 * 16 * (64 * 8 * 8 if whole else 17 * 32 * 8)
+    products = 600 * 16 * (16 * 8 * 8 if whole else 32 * 8)  # of one window, where there are several
     assert products > _MOST_LOGITS > products // 20
     together = scores(asking)
     for number in range(0, 20, 4):
