@@ -22,13 +22,14 @@ def giving_back(actor_class: Any, large_bytes: int) -> Any:
     """
 
     def __init__(self: Any, *arguments: object, **named: object) -> None:
-        _give_back(large_bytes)
+        give_back(large_bytes)
         actor_class.__init__(self, *arguments, **named)
 
     return type(actor_class.__name__, (actor_class,), {"__init__": __init__})
 
 
-def _give_back(large_bytes: int) -> None:
+def give_back(large_bytes: int) -> None:
+    """The same for this process, whatever runs in it."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.mallopt(_MMAP_THRESHOLD, large_bytes)

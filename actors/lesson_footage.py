@@ -15,6 +15,7 @@ from standwatch.actors.footage import bundled, cut_footage
 from standwatch.compression.preprocess import preprocess
 from standwatch.compression.tuning.examples import Example, Object
 from standwatch.compression.tuning.quiz import quiz
+from standwatch.compression.tuning.quiz_claims import Phrasing
 from standwatch.compression.tuning.shown import shown
 from standwatch.compression.tuning.takes import TEST_SEEDS, Take, draw_take
 from standwatch.compression.world.artwork import Artwork
@@ -30,15 +31,18 @@ _TOGETHER = 32  # frames through the vision tower
 _CODING = (22, 34)  # x264's constant rate factor, best and worst
 
 
+def load_artwork(style: str) -> Artwork:
+    """A set of drawings, mixed with cut-outs and places of the bundled videos. Raises Unavailable without drawings."""
+    cutouts, places = cut_footage(bundled())
+    return Artwork(load_drawings(style), cutouts, places)
+
+
 class LessonFootage:
     """Turns takes into examples with a model's vision tower."""
 
-    def __init__(self, model: XComp, style: str, with_footage: bool = True) -> None:
-        """`with_footage` mixes cut-outs and places of the bundled videos in. Raises Unavailable without drawings."""
-        cutouts, places = cut_footage(bundled()) if with_footage else ([], {})
-        self._model = model
-        self._artwork = Artwork(load_drawings(style), cutouts, places)
-        self.places = tuple(sorted(places))
+    def __init__(self, model: XComp, artwork: Artwork, phrasing: Phrasing = Phrasing.TRAINING) -> None:
+        self._model, self._artwork, self._phrasing = model, artwork, phrasing
+        self._places = tuple(sorted(artwork.places))
 
     def examples(self, takes: Sequence[Take], seed: int) -> list[Example]:
         """All frames are coded and seen together; `seed` decides how well they are coded and what is asked."""
@@ -53,7 +57,7 @@ class LessonFootage:
             objects = tuple(
                 tuple(_object(one, lens.width, lens.height) for one in seen if is_clear(one)) for seen in film.seen
             )
-            asked = quiz(film, chance, _QUESTIONS[len(take.times_ms) == 1])
+            asked = quiz(film, chance, _QUESTIONS[len(take.times_ms) == 1], phrasing=self._phrasing)
             own = torch.stack([next(features) for _ in take.times_ms])
             found.append(Example(own, take.times_ms, objects, tuple(asked), take.source))
         return found
@@ -61,7 +65,7 @@ class LessonFootage:
     def shard(self, number: int, takes: int, for_tests: bool) -> list[Example]:
         """The examples of the takes that belong to a shard's number."""
         first = number * takes + (TEST_SEEDS if for_tests else 0)
-        return self.examples([draw_take(first + take, self.places) for take in range(takes)], first)
+        return self.examples([draw_take(first + take, self._places) for take in range(takes)], first)
 
     @torch.inference_mode()
     def _features(self, pictures: UInt8Array) -> torch.Tensor:

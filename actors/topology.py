@@ -29,7 +29,7 @@ from standwatch.pipeline.segmentgrid import SegmentGrid
 from standwatch.pipeline.types import Progress
 
 _LARGE_BLOCK = 128 << 10  # bytes; glibc's own first choice
-_LARGE_TENSOR = 32 << 20  # the most that glibc takes: a model allocates the same tensors anew for every clip
+LARGE_TENSOR = 32 << 20  # the most that glibc takes: a model allocates the same tensors anew for every clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Running:
         # Task events are Ray's record of every call for its dashboard; it grows with each clip.
         options = {"num_cpus": 0, "max_restarts": -1, "enable_task_events": False}
         self._workers = [
-            _actor(GpuWorker, _LARGE_TENSOR)
+            _actor(GpuWorker, LARGE_TENSOR)
             .options(**options, num_gpus=gpus)
             .remote(config.model, config.reading, config.decode.sample_fps)
             for _ in shards

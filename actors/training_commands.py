@@ -33,7 +33,7 @@ def film(
     """Draw scenes, code them as cameras do, and store what vision makes of them with the truth. Files there stay."""
     import torch
 
-    from standwatch.actors.lesson_footage import LessonFootage
+    from standwatch.actors.lesson_footage import LessonFootage, load_artwork
     from standwatch.compression.checkpoint import load_model
     from standwatch.compression.tuning.examples import shards as complete
     from standwatch.compression.tuning.examples import write_shard
@@ -43,7 +43,7 @@ def film(
     names = {number: f"{kind}-{number:06}" for number in range(first, first + shards)}
     missing = [number for number, name in names.items() if name not in complete(to)]
     if missing:
-        footage = LessonFootage(load_model(base_model()).model, style)
+        footage = LessonFootage(load_model(base_model()).model, load_artwork(style))
         for number in track(missing, "filming"):
             write_shard(to, names[number], footage.shard(number, takes, for_tests))
     print(f"{to}: {len(names)} files of {takes} scenes, {len(missing)} of them new")

@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 
 from benchmarks.workload import configuration, publish_feeds
+from standwatch.actors.freed_memory import give_back
 from standwatch.actors.inference import Inference
 from standwatch.actors.topics import open_source
-from standwatch.actors.topology import SystemStatus, start
+from standwatch.actors.topology import LARGE_TENSOR, SystemStatus, start
 from standwatch.configs.schema import StandwatchConfig
 from standwatch.pipeline.clock import now_ms
 from standwatch.pipeline.decode import ChunkDecoder
@@ -39,7 +40,8 @@ def main() -> int:
         clips = decoded(config)
         frames = sum(len(clip.frame_ms) for clip in clips)
         print(f"{FEEDS} feeds, {frames} sampled frames, {THREADS} model threads")
-        model = Inference(config.model, config.reading)
+        give_back(LARGE_TENSOR)  # as the worker does
+        model = Inference(config.model, config.reading, config.decode.sample_fps)
         before = bare(model, clips, config.flow.batch_clips)
         piped = pipeline(config, frames)
         after = bare(model, clips, config.flow.batch_clips)
@@ -72,7 +74,9 @@ def decoded(config: StandwatchConfig) -> list[Clip]:
 
 def bare(model: Inference, clips: list[Clip], batch: int) -> float:
     """Frames per second of the compressor alone."""
+    model.forget()
     model.compress(clips[:batch])
+    model.forget()
     began = time.perf_counter()
     for first in range(0, len(clips), batch):
         model.compress(clips[first : first + batch])

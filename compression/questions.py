@@ -41,16 +41,18 @@ class Questions:
 
 @dataclass(frozen=True, eq=False)
 class QuestionReading:
-    """One question against one window: relevance float32 [F], and the model's probability of "yes" and of "no"."""
+    """One question against one window: relevance float32 [F], and how likely the answer begins as each of the three."""
 
     relevance: Float32Array
     yes: float
     no: float
+    unclear: float
 
     @property
     def probability(self) -> float:
-        """Of yes against no; a half where the model says neither."""
-        return self.yes / (self.yes + self.no) if self.yes + self.no > 0 else 0.5
+        """Of yes against no. What the model calls unclear is as likely either; so is all where it says none of them."""
+        said = self.yes + self.no + self.unclear
+        return (self.yes + self.unclear / 2) / said if said > 0 else 0.5
 
 
 class WrittenAnswer(NamedTuple):

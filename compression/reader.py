@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from standwatch.compression.xcomp import XComp
 
 YES = ("yes", "Yes")
 NO = ("no", "No")
+UNCLEAR = ("unclear", "Unclear")
 WHOLE = ScoreType.parse("default")
 SEGMENTS = ScoreType.parse("segments_8_4")
 DUPLICATE = 2  # pass starts stay multiples of 4 frames
@@ -35,7 +37,7 @@ QUESTIONS_TOGETHER = 32  # of one video in one pass: every question's rows are c
 class Reader:
     """Reads questions against frames in memory, as the compressor made their tokens.
 
-    Raises ValueError if the tokenizer's ids do not fit the model's vocabulary, or if "yes" and "no" start alike.
+    Raises ValueError if the tokenizer's ids do not fit the model's vocabulary, or if verdicts start alike.
     """
 
     def __init__(self, model: XComp, tokenizer: TextTokenizer, stop_ids: Sequence[int] = ()) -> None:
@@ -49,10 +51,13 @@ class Reader:
         self._tokenizer = tokenizer
         self._stop_ids = {tokenizer.im_end_id, *stop_ids}
         self._layers = relevant_layers(model.config.language.layers)
-        self._yes_ids = sorted({tokenizer.encode(word)[0] for word in YES})
-        self._no_ids = sorted({tokenizer.encode(word)[0] for word in NO})
-        if set(self._yes_ids) & set(self._no_ids):
-            raise ValueError("the tokenizer starts 'yes' and 'no' with the same token: verdicts cannot be told apart")
+        begun = [{tokenizer.encode(word)[0] for word in words} for words in (YES, NO, UNCLEAR)]
+        if len(set.union(*begun)) < sum(len(ids) for ids in begun):
+            raise ValueError(
+                "the tokenizer starts two of 'yes', 'no' and 'unclear' with the same token: "
+                "verdicts cannot be told apart; use another tokenizer"
+            )
+        self._verdict_ids = [sorted(ids) for ids in begun]
 
     @torch.inference_mode()
     def view(self, tokens: Float16Array) -> View:
@@ -177,8 +182,8 @@ class Reader:
             clips = clip_of(view.context, view.frames, one.scores.device)
             relevance = one.scores.sum(0)[:, clips].float().cpu().numpy()  # [B, F]
             probability = one.logits.softmax(-1)
-            yes, no = (probability[:, ids].sum(-1).tolist() for ids in (self._yes_ids, self._no_ids))
-            readings += [QuestionReading(*said) for said in zip(relevance, yes, no, strict=True)]
+            said = (probability[:, ids].sum(-1).tolist() for ids in self._verdict_ids)
+            readings += [QuestionReading(*one) for one in zip(relevance, *said, strict=True)]
         return readings
 
 
@@ -188,7 +193,7 @@ def _joined(parts: Sequence[QuestionReading]) -> QuestionReading:
     frames = sum(len(part.relevance) for part in parts)
     # Attention is shared out within a view: the fewer frames it has, the more each gets for nothing.
     relevance = [part.relevance * np.float32(len(part.relevance) / frames) for part in parts]
-    return QuestionReading(np.concatenate(relevance), clearest.yes, clearest.no)
+    return replace(clearest, relevance=np.concatenate(relevance))
 
 
 def _shared_rows(prompts: Sequence[Prompt]) -> int:

@@ -1,0 +1,36 @@
+"""Decides which weights the demo runs on: the base weights of the user's cache with what Standwatch itself has learnt.
+
+What was learnt comes with Standwatch and is small; both are joined once, into a checkpoint beside the base weights.
+Another release, or other base weights, are joined into another folder.
+"""
+
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+
+from standwatch.actors.base_weights import base_folder, fetch_base
+from standwatch.actors.weights_source import Tell
+from standwatch.configs.load import cache_folder
+
+RELEASE = Path(str(files("standwatch") / "weights" / "small.safetensors"))
+
+
+def tuned_folder() -> Path:
+    """Where the demo's checkpoint lies, once it is made."""
+    digest = hashlib.sha256(RELEASE.read_bytes()).hexdigest()[:12]
+    return cache_folder() / f"small-{digest}-on-{base_folder().name}"
+
+
+def make_tuned(tell: Tell) -> Path:
+    """See that the demo's checkpoint is there, and return its folder.
+
+    Raises BadInput if something else lies where the base weights belong, and Unavailable if they cannot be had.
+    """
+    folder = tuned_folder()
+    fetch_base(base_folder(), tell)
+    if not folder.exists():
+        tell("joining base and released weights", 0, 0)
+        from standwatch.compression.tuning.release import write_tuned  # imports torch: only here is it needed
+
+        write_tuned(base_folder(), RELEASE, folder)
+    return folder

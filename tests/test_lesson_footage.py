@@ -1,0 +1,68 @@
+"""Scenes become examples: coded as cameras code, seen by the tower, with the truth of each frame beside it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from standwatch.actors.lesson_footage import LessonFootage, recoded
+from standwatch.compression.tuning.takes import TEST_SEEDS, draw_take
+from standwatch.compression.world.artwork import Artwork
+from standwatch.compression.world.camera import Camera
+from standwatch.compression.world.truth import is_clear
+from standwatch.configs.schema import VisionConfig
+from tests.drawn_world import PLAIN
+from tests.tiny_models import TINY, tiny_xcomp
+
+TOWER = VisionConfig(
+    tower="dinov2", image_px=28, patch_px=14, width=16, heads=2, blocks=1, mlp_width=16, frames_per_clip=4
+)
+MODEL = tiny_xcomp(replace(TINY, vision=TOWER))
+
+
+def test_a_shard_holds_its_takes_with_what_is_in_every_frame_and_the_same_each_time() -> None:
+    footage = LessonFootage(MODEL, PLAIN)
+    examples = footage.shard(2, takes=3, for_tests=False)
+    for number, example in enumerate(examples):
+        take = draw_take(2 * 3 + number)
+        camera = Camera(take.scene, PLAIN)
+        assert (example.times_ms, example.source) == (take.times_ms, take.source)
+        assert example.features.shape == (len(take.times_ms), 4, 16)
+        assert example.features.isfinite().all()
+        for t, objects in zip(take.times_ms, example.objects, strict=True):
+            assert [one.name for one in objects] == [one.name for one in camera.seen(t) if is_clear(one)]
+            assert all(0 <= edge <= 1 for one in objects for edge in one.box)
+        assert 0 < len(example.asked) <= 24
+    for one, other in zip(examples, LessonFootage(MODEL, Artwork(PLAIN.svgs)).shard(2, 3, False), strict=True):
+        assert torch.equal(one.features, other.features)
+        assert one.asked == other.asked
+
+
+def test_scenes_and_places_for_tests_are_none_that_training_sees() -> None:
+    places = {draw_take(seed).scene.stage.seed for seed in range(60)}
+    kept = {draw_take(TEST_SEEDS + seed).scene.stage.seed for seed in range(60)}
+    assert places and kept and not places & kept
+
+
+def test_half_the_takes_are_single_frames_and_windows_keep_their_spacing() -> None:
+    takes = [draw_take(seed) for seed in range(200)]
+    single = [take for take in takes if len(take.times_ms) == 1]
+    assert 70 < len(single) < 130
+    for take in takes:
+        assert take.times_ms[-1] < take.scene.length_ms
+        assert len(set(np.diff(take.times_ms).tolist())) <= 1
+
+
+def test_a_picture_is_coded_with_loss_and_more_of_it_at_a_worse_quality() -> None:
+    chance = np.random.default_rng(0)
+    smooth = np.linspace(0, 255, 64 * 64 * 3).reshape(64, 64, 3)
+    pictures = np.clip(smooth + chance.normal(0, 20, (3, 64, 64, 3)), 0, 255).astype(np.uint8)
+    good, bad = (np.abs(recoded(pictures, quality).astype(int) - pictures).mean() for quality in (20, 40))
+    assert 0 < good < bad < 40
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_every_picture_comes_back_in_its_place(count: int) -> None:
+    pictures = np.stack([np.full((64, 64, 3), 40 * number, np.uint8) for number in range(count)])
+    assert np.abs(recoded(pictures, 22).astype(int) - pictures).max() < 12
