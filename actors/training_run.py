@@ -5,6 +5,7 @@ if it had not been.
 """
 
 import json
+import logging
 import random
 import tempfile
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
 import torch
 import torch.distributed
@@ -58,6 +60,8 @@ def train(course: Course, model: ModelConfig, folder: Path, workers: int, use_gp
     `folder` holds the run's checkpoints, and its figures in CURVE: a line of JSON for every report.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if not ray.is_initialized():  # otherwise the caller's cluster is used
+        ray.init(address="local", num_cpus=workers + 2, include_dashboard=False, logging_level=logging.ERROR)
     trainer = TorchTrainer(
         _work,
         train_loop_config={"course": course, "model": model, "curve": str(folder.absolute() / CURVE)},

@@ -69,7 +69,7 @@ def on_a_segment(decoder: Decoder) -> dict[str, float]:
             "plain": lambda: plain(one.cache.prefix, video, one.text, ROWS),
             "one": lambda: ask(decoder, [one], LAYERS, WHOLE),
             "sixteen": lambda: ask(decoder, [many], LAYERS, WHOLE),
-            "lpcomp": lambda: by_clips(decoder, one.cache.prefix, video),
+            "lpcomp": lambda: by_clips(decoder, one.cache.prefix, video, CLIP),
         },
         5,
     )

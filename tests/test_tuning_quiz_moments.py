@@ -8,7 +8,7 @@ from standwatch.compression.tuning.quiz_claims import Claim
 from standwatch.compression.tuning.quiz_events import events, orders, story
 from standwatch.compression.tuning.quiz_frames import has_count, is_in_zone
 from standwatch.compression.tuning.quiz_moving import headings, is_doing
-from standwatch.compression.tuning.quiz_words import about, joined, noun, quantity
+from standwatch.compression.tuning.quiz_words import about, joined, noun, quantity, times
 from standwatch.compression.tuning.shown import Shown
 from standwatch.compression.world.script import Doing, Event, What
 from standwatch.compression.world.seeing import Heading, Seen
@@ -119,4 +119,15 @@ def test_words_for_things_numbers_and_times() -> None:
         "about 8 seconds",
         "about 35 seconds",
         "about 3 minutes",
+    ]
+
+
+def test_what_happened_more_often_than_there_are_words_for_is_counted_in_digits() -> None:
+    assert [times(count) for count in (0, 1, 2, 3, 12, 13)] == [
+        "never",
+        "once",
+        "twice",
+        "three times",
+        "twelve times",
+        "13 times",
     ]

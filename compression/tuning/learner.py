@@ -9,10 +9,12 @@ Each stage goes on from the one before. Vision and the weights that the base mod
 
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from enum import Enum
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from standwatch.compression.lpcomp import Decoder
 from standwatch.compression.schedule import Schedule
@@ -63,6 +65,10 @@ class Learner:
         return self._model.decoder
 
     @property
+    def on_cpu(self) -> bool:
+        return self._model.decoder.embed_tokens.weight.device.type == "cpu"
+
+    @property
     def learning(self) -> list[nn.Parameter]:
         """The weights that this stage changes."""
         part = self._model.projector if self._stage is Stage.ALIGN else self._model
@@ -77,15 +83,15 @@ class Learner:
 
     def tokens(self, example: Example) -> Tensor:
         """A video's tokens [F, n, D], as the projector makes them today."""
-        weight = self._model.decoder.embed_tokens.weight
-        tokens: Tensor = self._model.projector(example.features.to(weight.device, torch.float32))
-        return tokens
+        return self._projected(example.features)
 
     def gradients(self, examples: Sequence[Example], questions: int, chance: random.Random) -> float:
         """Set the gradients to those of these examples, up to `questions` about each; returns the loss."""
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(examples, questions, chance)
-        torch.autograd.backward(loss)
+        # Few rows at a time: the gradient of PyTorch's fused attention takes longer than that of plain products.
+        with sdpa_kernel(SDPBackend.MATH) if self.on_cpu else nullcontext():
+            loss = self._loss(examples, questions, chance)
+            torch.autograd.backward(loss)
         return float(loss.detach())
 
     def step(self, number: int, steps: int) -> None:
@@ -134,11 +140,21 @@ class Learner:
 
     def _loss(self, examples: Sequence[Example], questions: int, chance: random.Random) -> Tensor:
         if self._stage is Stage.ALIGN:
-            cells = self._model.config.tokens_per_frame
-            wanted = [targets(objects, cells) for example in examples for objects in example.objects]
-            return alignment_loss(torch.cat([self.tokens(one) for one in examples]), wanted, self.lexicon)
+            return self._alignment_loss(examples, chance)
         samples = [
             lesson(self._tokenizer, one, self.tokens(one), chance.sample(one.asked, min(questions, len(one.asked))))
             for one in examples
         ]
         return mean_loss(self._model.decoder, self.schedule, samples)
+
+    def _alignment_loss(self, examples: Sequence[Example], chance: random.Random) -> Tensor:
+        """Of one frame of each example: its others look much like it."""
+        places = [chance.randrange(len(one.objects)) for one in examples]
+        features = torch.stack([one.features[place] for one, place in zip(examples, places, strict=True)])
+        cells = self._model.config.tokens_per_frame
+        wanted = [targets(one.objects[place], cells) for one, place in zip(examples, places, strict=True)]
+        return alignment_loss(self._projected(features), wanted, self.lexicon)
+
+    def _projected(self, features: Tensor) -> Tensor:
+        tokens: Tensor = self._model.projector(features.to(self._model.decoder.embed_tokens.weight.device).float())
+        return tokens

@@ -48,17 +48,21 @@ def noun_of(one: Seen) -> Noun:
 
 
 def number(count: int) -> str:
-    """From none to twelve."""
-    return _NUMBERS[count] if count else "none"
+    return _word(count) if count else "none"
 
 
 def quantity(count: int, what: Noun) -> str:
     """'two red cars', 'one dog'."""
-    return f"{_NUMBERS[count]} {what.one if count == 1 else what.many}"
+    return f"{_word(count)} {what.one if count == 1 else what.many}"
 
 
 def times(count: int) -> str:
-    return ("never", "once", "twice")[count] if count < 3 else f"{_NUMBERS[count]} times"
+    return ("never", "once", "twice")[count] if count < 3 else f"{_word(count)} times"
+
+
+def _word(count: int) -> str:
+    """Digits where nobody writes words."""
+    return _NUMBERS[count] if count < len(_NUMBERS) else str(count)
 
 
 def listed(seen: Sequence[Seen]) -> str:
