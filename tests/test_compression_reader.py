@@ -52,7 +52,9 @@ def read_one(tokens: np.ndarray, question: str = QUESTIONS[0], reader: Reader = 
 
 def assert_alike(one: QuestionReading, other: QuestionReading) -> None:
     np.testing.assert_allclose(one.relevance, other.relevance, rtol=1e-4)
-    assert (one.yes, one.no) == (pytest.approx(other.yes, rel=1e-4), pytest.approx(other.no, rel=1e-4))
+    assert (one.yes, one.no, one.unclear) == tuple(
+        pytest.approx(said, rel=1e-4) for said in (other.yes, other.no, other.unclear)
+    )
 
 
 class Book:
@@ -70,9 +72,11 @@ class Book:
         clips = np.arange(context, len(tokens)) // 8 - context // 8
         self.relevance = scores.sum(0)[clips]
         probability = forward.logits[-1].softmax(-1)
-        self.yes, self.no = (
-            sum(float(probability[TOKENIZER.encode(letter)[0]]) for letter in letters) for letters in ("yY", "nN")
+        self.said = tuple(
+            sum(float(probability[TOKENIZER.encode(letter)[0]]) for letter in letters) for letters in ("yY", "nN", "uU")
         )
+        yes, _, unclear = self.said
+        self.probability = (yes + unclear / 2) / sum(self.said)
 
 
 @pytest.mark.parametrize("frames", [1, 5, 8, 13, 16])
@@ -98,13 +102,8 @@ def test_relevance_and_verdict_are_those_of_one_forward_over_everything(
     for question, reading in zip(QUESTIONS, readings, strict=True):
         book = Book(model, tokens, question, frames - context, context)
         np.testing.assert_allclose(reading.relevance, book.relevance, rtol=1e-4)
-        assert (reading.yes, reading.no) == (pytest.approx(book.yes, rel=1e-4), pytest.approx(book.no, rel=1e-4))
-        assert reading.probability == pytest.approx(book.yes / (book.yes + book.no), rel=1e-4)
-
-
-def test_a_model_that_says_neither_yes_nor_no_leaves_it_at_a_half() -> None:
-    assert QuestionReading(np.ones(1, np.float32), 0.0, 0.0).probability == 0.5
-    assert QuestionReading(np.ones(1, np.float32), 0.3, 0.1).probability == pytest.approx(0.75)
+        assert (reading.yes, reading.no, reading.unclear) == pytest.approx(book.said, rel=1e-4)
+        assert reading.probability == pytest.approx(book.probability, rel=1e-4)
 
 
 def test_a_window_in_several_views_is_weighed_together_and_as_clear_as_its_clearest() -> None:
@@ -120,11 +119,8 @@ def test_a_window_in_several_views_is_weighed_together_and_as_clear_as_its_clear
         books = [Book(model, tokens, question, 24, view.context) for tokens, view in zip(parts, views, strict=True)]
         expected = [book.relevance * frames / 24 for book, frames in zip(books, shown, strict=True)]
         np.testing.assert_allclose(reading.relevance, np.concatenate(expected), rtol=1e-4)
-        clearest = max(books, key=lambda book: book.yes / (book.yes + book.no))
-        assert (reading.yes, reading.no) == (
-            pytest.approx(clearest.yes, rel=1e-4),
-            pytest.approx(clearest.no, rel=1e-4),
-        )
+        clearest = max(books, key=lambda book: book.probability)
+        assert (reading.yes, reading.no, reading.unclear) == pytest.approx(clearest.said, rel=1e-4)
         clearest_views.add(books.index(clearest))
     assert clearest_views - {0}, "the first is not always the clearest here, or this shows nothing"
 
@@ -359,7 +355,7 @@ def test_a_vocabulary_too_small_for_the_tokenizer_is_refused() -> None:
 def test_a_tokenizer_that_cannot_tell_yes_from_no_is_refused() -> None:
     words = Tokenizer(WordLevel({"?": 0}, unk_token="?"))
     words.add_special_tokens([IM_START, IM_END])
-    with pytest.raises(ValueError, match="'yes' and 'no'"):
+    with pytest.raises(ValueError, match="'yes', 'no' and 'unclear'"):
         Reader(tiny_xcomp(), TextTokenizer(words))
 
 
@@ -431,3 +427,12 @@ def test_a_model_can_be_read_in_half_precision() -> None:
 def test_views_say_how_many_frames_are_asked_about() -> None:
     view = READER.view(memory_tokens(9))
     assert (view.context, view.frames, View(view.cache, 4).frames) == (0, 9, 5)
+
+
+def test_what_is_called_unclear_is_as_likely_yes_as_no() -> None:
+    def reading(yes: float, no: float, unclear: float) -> float:
+        return QuestionReading(np.zeros(1, np.float32), yes, no, unclear).probability
+
+    assert reading(0.3, 0.1, 0.0) == pytest.approx(0.75)
+    assert reading(0.3, 0.1, 0.4) == pytest.approx(0.625)
+    assert reading(0.0, 0.0, 0.9) == reading(0.0, 0.0, 0.0) == 0.5
