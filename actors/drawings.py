@@ -1,7 +1,7 @@
 """Fetches the two named sets of drawings that rendered worlds are made of, once, and keeps what is used of them.
 
-They come from npm packages by exact version; what does not have the expected hash is refused, and nothing of a
-package is run.
+They come from npm packages by exact version, through npm where it is installed; what does not have the expected hash
+is refused, and nothing of a package is run.
 """
 
 import base64
@@ -14,12 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
+from urllib.request import urlopen
 
 from standwatch.compression.world.kinds import DRAWINGS
 from standwatch.configs.load import cache_folder
 from standwatch.pipeline.errors import BadInput, Unavailable
 
 _TIMEOUT_S = 600.0
+_CONNECT_S = 30.0
+_REGISTRY = "https://registry.npmjs.org"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ def _archive(wanted: DrawingSet, folder: Path, tell: Callable[[str], None]) -> b
                 command, cwd=scratch, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False
             )
         except FileNotFoundError:
-            raise Unavailable(f"drawings: npm is not installed; install Node.js, {offline}") from None
+            return _checked(_downloaded(wanted, offline), wanted, wanted.package)
         except subprocess.TimeoutExpired:
             raise Unavailable(f"drawings: npm took more than {_TIMEOUT_S:g} s; try again, {offline}") from None
         fetched = Path(scratch) / wanted.archive
@@ -122,6 +125,18 @@ def _archive(wanted: DrawingSet, folder: Path, tell: Callable[[str], None]) -> b
             said = done.stderr.decode("utf-8", "replace").strip()[-300:] or f"it ended with code {done.returncode}"
             raise Unavailable(f"drawings: npm could not fetch {wanted.package} ({said}); check the network, {offline}")
         return _checked(fetched.read_bytes(), wanted, wanted.package)
+
+
+def _downloaded(wanted: DrawingSet, offline: str) -> bytes:
+    """The archive from the public registry, where there is no npm that would know of another."""
+    url = f"{_REGISTRY}/{wanted.package}/-/{wanted.package.split('/')[-1]}-{wanted.version}.tgz"
+    try:
+        with urlopen(url, timeout=_CONNECT_S) as answer:
+            return bytes(answer.read())
+    except OSError as error:  # of URL, connection and time limit alike
+        raise Unavailable(
+            f"drawings: npm is not installed, and {url} cannot be had ({error}); install Node.js, {offline}"
+        ) from None
 
 
 def _checked(data: bytes, wanted: DrawingSet, origin: str) -> bytes:

@@ -13,6 +13,8 @@ from rich.progress import SpinnerColumn, TextColumn
 
 from standwatch.actors import publisher
 from standwatch.actors.topics import open_sink, open_source
+from standwatch.actors.tuned_weights import make_tuned, quick_dtype
+from standwatch.actors.weights_commands import progress
 from standwatch.configs.load import load_config, to_yaml
 from standwatch.pipeline.clock import now_ms, parse_rfc3339, rfc3339
 from standwatch.pipeline.errors import BadInput
@@ -51,14 +53,21 @@ def run(
 
 def demo(
     for_: Annotated[str | None, typer.Option("--for", help="End by itself after this time, e.g. 60s.")] = None,
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="Fetch nothing: weights drawn at random, whose answers mean nothing.")
+    ] = False,
     overrides: Overrides = None,
 ) -> None:
-    """Watch the bundled camera footage, published as live feeds, with a few standing questions. Ctrl-C ends it."""
+    """Watch bundled footage and drawn worlds, published as live feeds, with standing questions. Ctrl-C ends it."""
     for_ms = None if for_ is None else parse_duration(for_, "--for")
-    load_config("demo", None, overrides or ())  # a mistake in it is told before Ray is imported
+    load_config("demo", None, overrides or ())  # a mistake in it is told before anything is fetched
+    model: list[str] = []
+    if not untrained:
+        with progress() as tell:
+            model = [f"model.checkpoint={make_tuned(tell)}", f"model.dtype={quick_dtype()}"]
     from standwatch.actors.watching import run_demo
 
-    print(run_demo(for_ms, overrides or ()).as_text())
+    print(run_demo(for_ms, [*model, *(overrides or ())], drawn=not untrained).as_text())
 
 
 def publish(

@@ -1,6 +1,7 @@
 """Runs a system with a screen in front of it: what `standwatch run` and `standwatch demo` do."""
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from rich.live import Live
 
 from standwatch.actors import publisher
 from standwatch.actors.console import Recent, render
+from standwatch.actors.drawings import TRAINING, load_drawings
 from standwatch.actors.topics import open_sink, open_source
 from standwatch.actors.topology import SystemStatus, start
 from standwatch.configs.load import load_config
@@ -31,6 +33,10 @@ from standwatch.pipeline.types import Record
 _LINE_S = 5.0
 _LAST_S = 5.0
 _FOOTAGE = {"bottles": "bottle-detection.mp4", "people": "one-by-one-person-detection.mp4"}
+_DRAWN = {
+    name: f"world:{name}?seed={seed}&minutes=60&per_minute=4&size=224x224"
+    for name, seed in (("street", 2_000_001), ("yard", 2_000_002), ("corridor", 2_000_003))
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,16 +165,20 @@ def watch(
     )
 
 
-def run_demo(for_ms: int | None, overrides: Sequence[str]) -> Summary:
-    """Publish the bundled footage in a loop, as live feeds, and watch it in a fresh directory."""
+def run_demo(for_ms: int | None, overrides: Sequence[str], drawn: bool) -> Summary:
+    """Publish the bundled footage in a loop, as live feeds, and `drawn` worlds too; watch them in a fresh directory."""
     root = Path("runs") / f"demo-{rfc3339(now_ms())[:19].replace(':', '')}"
     places = (f"memory.path={root / 'memory'}", f"broker.spool_dir={root / 'spool'}")
     config = load_config("demo", None, [*places, *overrides])
+    sources = {feed: str(files("standwatch") / "footage" / name) for feed, name in _FOOTAGE.items()}
+    if drawn:
+        load_drawings(TRAINING, tell=lambda said: print(said, file=sys.stderr))  # before five feeds wait for them
+        sources |= _DRAWN
     store = QueryStore(Path(config.memory.path) / "queries")
     for query in queries_from_file(Path(str(files("standwatch.configs") / "demo-queries.yaml"))):
         store.add(query)
     stop = stop_on_signals()
-    cameras = [threading.Thread(target=_film, args=(config, feed, name, stop)) for feed, name in _FOOTAGE.items()]
+    cameras = [threading.Thread(target=_film, args=(config, feed, name, stop)) for feed, name in sources.items()]
     for camera in cameras:
         camera.start()
     try:
@@ -187,9 +197,9 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def _film(config: StandwatchConfig, feed: str, name: str, stop: threading.Event) -> None:
+def _film(config: StandwatchConfig, feed: str, source: str, stop: threading.Event) -> None:
     request = publisher.PublishRequest(
-        source=str(files("standwatch") / "footage" / name),
+        source=source,
         feed_id=feed,
         topic=config.topics.chunks,
         pace="live",

