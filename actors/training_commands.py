@@ -92,6 +92,19 @@ def run(
 
 
 @app.command()
+def curves(
+    runs: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of runs, in their order.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="A picture: .png, .svg or .pdf.")],
+) -> None:
+    """Draw the loss and the share of right answers of one or more runs."""
+    from standwatch.actors.training_curve import draw_curves
+    from standwatch.actors.training_run import CURVE
+
+    draw_curves([run / CURVE for run in runs], to)
+    print(to)
+
+
+@app.command()
 def release(
     learnt: Annotated[Path, typer.Argument(help="The file that a run printed.")],
     to: Annotated[Path, typer.Option("--to", metavar="FILE", help="What to publish.")],
