@@ -15,7 +15,7 @@ from standwatch.compression.prompt import build_prompt
 from standwatch.compression.tokenizer import byte_level
 from standwatch.compression.training import Recipe, answered
 from standwatch.compression.tuning.adapters import adapt, additions, merged, restore
-from standwatch.compression.tuning.alignment import NAMES, alignment_loss, lexicon_of, set_length, targets
+from standwatch.compression.tuning.alignment import NAMES, alignment_loss, lexicon_of, set_distance, targets
 from standwatch.compression.tuning.examples import Example, Object, read_shard, shards, write_shard
 from standwatch.compression.tuning.learner import Learner, Stage, whole_schedule
 from standwatch.compression.tuning.lessons import lesson
@@ -139,12 +139,19 @@ def test_the_loss_is_least_for_tokens_that_point_to_the_right_words() -> None:
     assert alignment_loss(right, [wanted], lexicon) < alignment_loss(wrong, [wanted], lexicon)
 
 
-def test_tokens_get_the_length_of_words() -> None:
+def test_tokens_get_as_far_from_the_mean_of_all_words_as_words_are_and_keep_their_direction() -> None:
     model = tiny()
-    lexicon = lexicon_of(model.decoder.embed_tokens.weight, TOKENIZER.encode)
+    embedding = model.decoder.embed_tokens.weight + 1.0  # the mean is far from nothing
+    lexicon = lexicon_of(embedding, TOKENIZER.encode)
     features = normal(50, 4, TINY.vision.width)
-    set_length(model.projector, features, lexicon)
-    assert float(model.projector(features).norm(dim=-1).mean()) == pytest.approx(lexicon.length, rel=1e-4)
+    before = model.projector(features) - lexicon.centre
+    set_distance(model.projector, features, lexicon)
+    after = model.projector(features) - lexicon.centre
+    assert float(after.norm(dim=-1).mean()) == pytest.approx(lexicon.distance, rel=1e-4)
+    assert lexicon.distance == pytest.approx(float((embedding - embedding.mean(0)).norm(dim=-1).mean()), rel=1e-4)
+    torch.testing.assert_close(
+        torch.nn.functional.normalize(after, dim=-1), torch.nn.functional.normalize(before, dim=-1), atol=1e-5, rtol=0
+    )
 
 
 # lessons

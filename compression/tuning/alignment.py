@@ -2,8 +2,8 @@
 
 The language model's loss alone finds nothing in a projector drawn at random. So the projector learns first, in minutes
 and without the language model's layers, that a cell with a red car in it is to be like "car" and like "red", and like
-the words for where in the picture it is. What counts is the direction from the mean of all words; tokens get the
-length of words at the end.
+the words for where in the picture it is. What counts is the direction from the mean of all words; at the end tokens
+get as far from it as words are.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from math import isqrt
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from standwatch.compression.merging import Projector
 from standwatch.compression.tuning.examples import Object
@@ -36,7 +36,7 @@ class Lexicon:
 
     directions: tuple[Tensor, ...]
     centre: Tensor
-    length: float  # of an average word
+    distance: float  # of words from the mean of all, on average
 
 
 def lexicon_of(embedding: Tensor, encode: Callable[[str], Sequence[int]]) -> Lexicon:
@@ -47,7 +47,7 @@ def lexicon_of(embedding: Tensor, encode: Callable[[str], Sequence[int]]) -> Lex
         F.normalize(torch.stack([wide[list(encode(f" {word}"))].mean(0) for word in words]) - centre, dim=-1)
         for words in QUESTIONS
     )
-    return Lexicon(tuple(directions), centre, float(wide.norm(dim=-1).mean()))
+    return Lexicon(tuple(directions), centre, float((wide - centre).norm(dim=-1).mean()))
 
 
 def targets(objects: Sequence[Object], cells: int) -> tuple[Tensor, ...]:
@@ -90,11 +90,13 @@ def alignment_loss(tokens: Tensor, wanted: Sequence[tuple[Tensor, ...]], lexicon
 
 
 @torch.no_grad()
-def set_length(projector: Projector, features: Tensor, lexicon: Lexicon) -> None:
-    """Make tokens of these features [..., W] as long as words are, on average, by the projector's last layer."""
-    scale = lexicon.length / float(projector(features).float().norm(dim=-1).mean())
-    for weight in projector.mlp[-1].parameters():
-        weight.mul_(scale)
+def set_distance(projector: Projector, features: Tensor, lexicon: Lexicon) -> None:
+    """Move tokens of these features [..., W] along their directions, to where words are, by the last layer."""
+    last = projector.mlp[-1]
+    assert isinstance(last, nn.Linear)
+    scale = lexicon.distance / float((projector(features).float() - lexicon.centre).norm(dim=-1).mean())
+    last.weight.mul_(scale)
+    last.bias.sub_(lexicon.centre).mul_(scale).add_(lexicon.centre)
 
 
 def _cover(box: tuple[float, float, float, float], row: int, column: int, side: int) -> float:

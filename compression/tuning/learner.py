@@ -21,11 +21,12 @@ from standwatch.compression.schedule import Schedule
 from standwatch.compression.tokenizer import TextTokenizer
 from standwatch.compression.training import Recipe, answered, mean_loss
 from standwatch.compression.tuning.adapters import adapt, additions, restore
-from standwatch.compression.tuning.alignment import alignment_loss, lexicon_of, set_length, targets
+from standwatch.compression.tuning.alignment import alignment_loss, lexicon_of, set_distance, targets
 from standwatch.compression.tuning.examples import Example
 from standwatch.compression.tuning.lessons import lesson
 from standwatch.compression.xcomp import XComp
 
+_PROJECTOR_PACE = 0.1
 PROJECTOR = "projector."
 DECODER = "decoder."
 
@@ -52,8 +53,12 @@ class Learner:
         adapt(model.decoder, rank, seed=0)
         model.projector.float().requires_grad_(True)  # its steps too are smaller than bfloat16 can tell
         self.lexicon = lexicon_of(model.decoder.embed_tokens.weight, tokenizer.encode)
+        seeing = list(model.projector.parameters())
+        reading = [weight for weight in self.learning if not any(weight is one for one in seeing)]
+        # Once aligned the projector takes smaller steps: otherwise it has left the words before they are understood.
+        pace = 1.0 if stage is Stage.ALIGN else _PROJECTOR_PACE
         self._optimizer = torch.optim.AdamW(
-            self.learning,
+            [{"params": seeing, "pace": pace}, {"params": reading, "pace": 1.0}],
             lr=recipe.learning_rate,
             betas=recipe.betas,
             eps=recipe.eps,
@@ -97,7 +102,7 @@ class Learner:
     def step(self, number: int, steps: int) -> None:
         """Change the weights by their gradients, as step `number` of so many."""
         for group in self._optimizer.param_groups:
-            group["lr"] = self._recipe.rate_at(number, steps)
+            group["lr"] = self._recipe.rate_at(number, steps) * group["pace"]
         nn.utils.clip_grad_norm_(self.learning, self._recipe.clip_norm)
         self._optimizer.step()
 
@@ -116,7 +121,7 @@ class Learner:
         """What a stage does once, when all its steps are done."""
         if self._stage is Stage.ALIGN:
             features = torch.cat([example.features for example in examples]).float()
-            set_length(self._model.projector, features, self.lexicon)
+            set_distance(self._model.projector, features, self.lexicon)
 
     def learnt(self) -> dict[str, Tensor]:
         """All that training has changed, of any stage, float32."""

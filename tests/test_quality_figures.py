@@ -1,0 +1,40 @@
+"""What the quality figures are made of: intervals, calibration, and what counts as right."""
+
+import pytest
+
+from benchmarks.quality import Marked, calibration_error, told, wilson
+from standwatch.compression.tuning.quiz import Asked
+from standwatch.compression.tuning.quiz_claims import Topic
+
+
+def marked(probability: float | None, right: bool) -> Marked:
+    return Marked(Asked(Topic.PRESENCE, "Is there a dog?", "Yes.", True), right, probability)
+
+
+def test_the_interval_is_wilsons() -> None:
+    """8 of 10 by the formula's usual tables: 0.490 .. 0.943; all of 10: 0.722 .. 1."""
+    assert wilson(8, 10) == (pytest.approx(0.490, abs=1e-3), pytest.approx(0.943, abs=1e-3))
+    assert wilson(10, 10) == (pytest.approx(0.722, abs=1e-3), pytest.approx(1.0))
+
+
+def test_verdicts_that_are_right_as_often_as_they_say_are_calibrated() -> None:
+    """By hand: ten at 0.8 of which eight are right; then all right, which is 0.2 more than said."""
+    fair = [marked(0.8, number < 8) for number in range(10)]
+    assert calibration_error(fair) == pytest.approx(0.0, abs=1e-9)
+    assert calibration_error([marked(0.8, True)] * 10) == pytest.approx(0.2)
+    assert calibration_error([marked(0.2, True)] * 10) == pytest.approx(0.2), "no is as sure as yes"
+
+
+def test_each_bin_counts_by_how_many_verdicts_are_in_it_and_words_do_not_count() -> None:
+    """By hand: 5 at 1.0 all right (0 off), 15 at 0.6 all wrong (0.6 off)."""
+    marks = [marked(1.0, True)] * 5 + [marked(0.6, False)] * 15 + [marked(None, False)] * 50
+    assert calibration_error(marks) == pytest.approx(0.45)
+
+
+def test_a_figure_prints_its_interval_and_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not told("presence", [marked(0.9, True)] * 8 + [marked(0.9, False)] * 2, 0.97)
+    said = capsys.readouterr().out
+    assert "presence: 8 of 10 right, 95 % interval 0.490 .. 0.943" in said
+    assert "presence 0.800 target >=0.97 short" in said
+    assert told("presence", [marked(0.9, True)], None)
+    assert not told("presence", [], None)
