@@ -145,6 +145,7 @@ class VisionConfig:
         _check(self.tower in ("umt", "dinov2"), "tower", f"{self.tower!r} is neither 'umt' nor 'dinov2'")
         for name in ("image_px", "patch_px", "width", "heads", "blocks", "mlp_width", "frames_per_clip"):
             _check(getattr(self, name) >= 1, name, "must be at least 1")
+        _check(self.frames_per_clip <= 256, "frames_per_clip", "must be at most 256: memory counts no further")
         _check(self.image_px % self.patch_px == 0, "image_px", f"must be a multiple of patch_px ({self.patch_px})")
         _check(self.width % self.heads == 0, "width", f"must be a multiple of heads ({self.heads})")
 

@@ -143,6 +143,10 @@ def test_a_section_is_no_value(content: str, file: Path) -> None:
         ("broker.kind=redis", "broker.kind: 'redis' is neither 'spool' nor 'kafka'"),
         ("flow.shards=0", "flow.shards: 0 is not within 1..1024"),
         ("model.vision.width=385", "model.vision.width: must be a multiple of heads (6)"),
+        (
+            "model.vision.frames_per_clip=257",
+            "model.vision.frames_per_clip: must be at most 256: memory counts no further",
+        ),
         ("memory.path=''", "memory.path: must not be empty"),
         ("flow.batch_wait_ms=-1", "flow.batch_wait_ms: must be within 0..10000 (milliseconds)"),
         ("reading.method=stream", "reading.method: 'stream' is neither 'segments' nor 'passes'"),

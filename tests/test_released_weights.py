@@ -1,0 +1,48 @@
+"""The small file that comes with Standwatch: what is in it, that it fits its base, and how large it is."""
+
+import re
+from pathlib import Path
+
+from safetensors import safe_open
+
+from standwatch.actors.tuned_weights import RELEASE
+
+LAYERS, WIDTH, KV_WIDTH, MLP_WIDTH, SEEN = 30, 576, 192, 1536, 384
+SHAPES = {
+    "self_attn.q_proj": (WIDTH, WIDTH),
+    "self_attn.k_proj": (KV_WIDTH, WIDTH),
+    "self_attn.v_proj": (KV_WIDTH, WIDTH),
+    "self_attn.o_proj": (WIDTH, WIDTH),
+    "mlp.gate_proj": (MLP_WIDTH, WIDTH),
+    "mlp.up_proj": (MLP_WIDTH, WIDTH),
+    "mlp.down_proj": (WIDTH, MLP_WIDTH),
+}
+
+
+def shapes() -> dict[str, tuple[int, ...]]:
+    with safe_open(RELEASE, framework="np") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+
+
+def test_it_holds_the_projector_and_an_addition_for_every_linear_layer_of_the_language_model() -> None:
+    found = shapes()
+    projector = {name: shape for name, shape in found.items() if name.startswith("model.mm_projector.")}
+    assert sorted(projector.values()) == sorted([(WIDTH, SEEN), (WIDTH,), (WIDTH, WIDTH), (WIDTH,)])
+    rank = found["model.layers.0.self_attn.q_proj.weight.down"][0]
+    expected = {}
+    for layer in range(LAYERS):
+        for part, (rows, columns) in SHAPES.items():
+            expected[f"model.layers.{layer}.{part}.weight.down"] = (rank, columns)
+            expected[f"model.layers.{layer}.{part}.weight.up"] = (rows, rank)
+    assert {name: shape for name, shape in found.items() if name not in projector} == expected
+
+
+def test_it_is_small_enough_to_come_along() -> None:
+    assert RELEASE.stat().st_size <= 20e6
+
+
+def test_what_made_it_is_written_beside_it() -> None:
+    said = (Path(RELEASE).parent / "README.md").read_text(encoding="utf-8")
+    assert re.search(r"train film .*\n.*train film .*\n.*train run align", said), "the commands, in their order"
+    for part in ("seed", "Apache-2.0", "curve"):
+        assert part in said
