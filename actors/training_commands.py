@@ -61,6 +61,7 @@ def run(
     steps: Annotated[int | None, typer.Option(min=1)] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Examples of a step.")] = None,
     questions: Annotated[int, typer.Option(min=1, help="Asked about each example of a step.")] = 8,
+    most_frames: Annotated[int, typer.Option(min=1, help="Leave out examples of more: few frames teach fastest.")] = 16,
     rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     rank: Annotated[int, typer.Option(min=1, help="Of what is added to the language model's weights.")] = 16,
     seed: Annotated[int, typer.Option()] = 0,
@@ -87,6 +88,7 @@ def run(
         rank=rank,
         seed=seed,
         threads=threads,
+        most_frames=most_frames,
     )
     print(f"learnt: {train(course, base_model(dtype, gpu), to, workers, gpu)}")
 

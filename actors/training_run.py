@@ -49,6 +49,7 @@ class Course:
     rank: int
     seed: int
     threads: int  # of each worker
+    most_frames: int = 16  # examples of more are left out
     report_steps: int = 50
     save_steps: int = 200
     exam_steps: int = 200
@@ -86,8 +87,8 @@ def _work(given: dict[str, Any]) -> None:
     torch.set_num_threads(course.threads)
     learner = _learner(course, given["model"])
     step = _resume(learner)
-    examples = [example for name in shards(Path(course.lessons)) for example in read_shard(Path(course.lessons), name)]
-    exam = [example for name in shards(Path(course.exam)) for example in read_shard(Path(course.exam), name)]
+    examples = [one for one in _read(course.lessons) if len(one.times_ms) <= course.most_frames]
+    exam = _read(course.exam)
     share = max(1, course.examples_per_step // workers)
     losses: list[float] = []
     began = time.monotonic()
@@ -109,6 +110,10 @@ def _work(given: dict[str, Any]) -> None:
                 with curve.open("a", encoding="utf-8") as lines:
                     lines.write(json.dumps(line) + "\n")
             _report(learner, step, line, save=rank == 0 and (done or step % course.save_steps == 0))
+
+
+def _read(folder: str) -> list[Example]:
+    return [example for name in shards(Path(folder)) for example in read_shard(Path(folder), name)]
 
 
 def _learner(course: Course, config: ModelConfig) -> Learner:
