@@ -9,7 +9,7 @@ coded as H.264, compressed to float16 tokens, and read by the same reader that s
 the set of drawings that training never saw. `calibration` is the expected calibration error of all verdicts in ten
 bins of the probability of the verdict.
 
-    python -m benchmarks.quality [--takes 512]
+    python -m benchmarks.quality [--takes 128]
 """
 
 import argparse
@@ -128,7 +128,7 @@ def examined(examiner: Examiner, style: str, takes: int) -> list[Marked]:
 def main(arguments: list[str] | None = None) -> int:
     """Print what was measured; 1 when a figure is short of its target."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--takes", type=int, default=256)
+    parser.add_argument("--takes", type=int, default=128)
     parser.add_argument("--checkpoint", default="")
     chosen = parser.parse_args(arguments)
     examiner = Examiner(ModelConfig(checkpoint=chosen.checkpoint or str(tuned_folder()), dtype="bfloat16"))
