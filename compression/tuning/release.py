@@ -23,6 +23,7 @@ def write_release(learnt: Path, to: Path, notes: Mapping[str, str]) -> None:
     """The file of a training run as one to publish; `notes` say how it was made."""
     tensors = {_stored(name): tensor.to(torch.float16) for name, tensor in load_file(learnt).items()}
     save_file(tensors, to, metadata=dict(notes))
+    to.chmod(0o644)  # safetensors' own are readable by their owner only
 
 
 def write_tuned(base: Path, release: Path, folder: Path) -> None:
