@@ -53,7 +53,7 @@ def film(
 def run(
     stage: Annotated[str, typer.Argument(help=f"One of {', '.join(_STEPS)}.")],
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where checkpoints and the curve go.")],
-    start: Annotated[Path | None, typer.Option("--from", metavar="FILE", help="What was learnt before.")] = None,
+    start: Annotated[Path | None, typer.Option("--from", metavar="FILE", help="What was learnt before, or a release.")] = None,
     lessons: Annotated[Path, typer.Option(metavar="FOLDER", help="What to learn from.")] = _LESSONS,
     exam: Annotated[Path, typer.Option(metavar="FOLDER", help="What is only asked, for the curve.")] = Path(
         "runs/exam"

@@ -25,6 +25,7 @@ from standwatch.compression.checkpoint import load_model
 from standwatch.compression.training import Recipe
 from standwatch.compression.tuning.examples import Example, read_shard, shards
 from standwatch.compression.tuning.learner import Learner, Stage
+from standwatch.compression.tuning.release import read_learnt
 from standwatch.configs.schema import ModelConfig
 
 LEARNT = "learnt.safetensors"
@@ -36,7 +37,7 @@ _MEASURED = 200  # examples by which the length of tokens is set
 
 @dataclass(frozen=True)
 class Course:
-    """One stage of training. `start` is the file of what was learnt before; empty for the first stage."""
+    """One stage of training. `start` is the file of what was learnt before, or a release; empty for the first stage."""
 
     stage: Stage
     lessons: str  # folder of examples
@@ -121,7 +122,7 @@ def _learner(course: Course, config: ModelConfig) -> Learner:
     recipe = Recipe(learning_rate=course.learning_rate)
     learner = Learner(loaded.model, loaded.tokenizer, course.stage, recipe, course.rank)
     if course.start:
-        learner.take(load_file(course.start))
+        learner.take(read_learnt(Path(course.start)))
     return learner
 
 

@@ -21,7 +21,7 @@ from standwatch.compression.tuning.learner import Learner, Stage, whole_schedule
 from standwatch.compression.tuning.lessons import lesson
 from standwatch.compression.tuning.quiz import Asked
 from standwatch.compression.tuning.quiz_claims import Topic
-from standwatch.compression.tuning.release import write_release, write_tuned
+from standwatch.compression.tuning.release import read_learnt, write_release, write_tuned
 from standwatch.compression.world.palette import COLOURS
 from standwatch.compression.xcomp import XComp, build
 from tests.checkpoint_folder import trained_tokenizer
@@ -281,6 +281,9 @@ def test_what_is_released_becomes_an_ordinary_checkpoint_that_computes_what_was_
     save_file({name: one.contiguous() for name, one in own.learnt().items()}, tmp_path / "learnt.safetensors")
     write_release(tmp_path / "learnt.safetensors", tmp_path / "release.safetensors", {"made": "by a test"})
     assert all(one.dtype == torch.float16 for one in load_file(tmp_path / "release.safetensors").values())
+    again = read_learnt(tmp_path / "release.safetensors")
+    assert set(again) == set(read_learnt(tmp_path / "learnt.safetensors")) == set(own.learnt())
+    own.take(again)
     write_tuned(base, tmp_path / "release.safetensors", tmp_path / "tuned")
     tuned = load_model(replace(config, checkpoint=str(tmp_path / "tuned"))).model
     torch.testing.assert_close(run(tuned), run(model), rtol=0.02, atol=0.02)

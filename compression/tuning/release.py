@@ -26,6 +26,11 @@ def write_release(learnt: Path, to: Path, notes: Mapping[str, str]) -> None:
     to.chmod(0o644)  # safetensors' own are readable by their owner only
 
 
+def read_learnt(path: Path) -> dict[str, Tensor]:
+    """What a training run goes on from: the file of another run, or a release, as the learner takes it."""
+    return {_learnt(name): tensor.float() for name, tensor in load_file(path).items()}
+
+
 def write_tuned(base: Path, release: Path, folder: Path) -> None:
     """The base model's checkpoint with what was learnt in it, as a checkpoint of its own, float16.
 
@@ -45,3 +50,10 @@ def write_tuned(base: Path, release: Path, folder: Path) -> None:
 def _stored(name: str) -> str:
     part = PROJECTOR if name.startswith(PROJECTOR) else DECODER
     return _NAMES[part] + name.removeprefix(part)
+
+
+def _learnt(name: str) -> str:
+    for part, stored in _NAMES.items():  # the projector's first: its name begins as the decoder's
+        if name.startswith(stored):
+            return part + name.removeprefix(stored)
+    return name
