@@ -53,11 +53,9 @@ def film(
 def run(
     stage: Annotated[str, typer.Argument(help=f"One of {', '.join(_STEPS)}.")],
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where checkpoints and the curve go.")],
-    start: Annotated[Path | None, typer.Option("--from", metavar="FILE", help="What was learnt before, or a release.")] = None,
+    start: Annotated[Path | None, typer.Option("--from", metavar="FILE", help="What was learnt, or a release.")] = None,
     lessons: Annotated[Path, typer.Option(metavar="FOLDER", help="What to learn from.")] = _LESSONS,
-    exam: Annotated[Path, typer.Option(metavar="FOLDER", help="What is only asked, for the curve.")] = Path(
-        "runs/exam"
-    ),
+    exam: Annotated[Path, typer.Option(metavar="FOLDER", help="What is only asked, for the curve.")] = _EXAM,
     steps: Annotated[int | None, typer.Option(min=1)] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Examples of a step.")] = None,
     questions: Annotated[int, typer.Option(min=1, help="Asked about each example of a step.")] = 8,

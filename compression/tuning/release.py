@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from standwatch.compression.checkpoint import load_model
 from standwatch.compression.checkpoint_saving import save
