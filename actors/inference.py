@@ -10,6 +10,7 @@ from standwatch.compression.checkpoint import load_model
 from standwatch.compression.compressor import Compressor, FeedClip
 from standwatch.compression.fingerprint import token_space
 from standwatch.compression.openfeeds import OpenFeeds
+from standwatch.compression.packing import pack
 from standwatch.compression.prompt import prefix_ids
 from standwatch.compression.questions import Questions, View
 from standwatch.compression.reader import Reader
@@ -61,6 +62,7 @@ class Inference:
         reading_builder = SegmentBuilder(model.decoder, model.reading_schedule, prefix, model.config.segment_frames)
         self._segments = SegmentCache(reading_builder, self._reader.video, reading.cache_mb << 20)
         self._token_space = token_space(model.config, model.state_dict())
+        pack(model)  # last: a packed model has no weights to name
         self._penalty = reading.repetition_penalty or loaded.generation.repetition_penalty
 
     def compress(self, clips: Sequence[Clip]) -> list[TokenBatch]:

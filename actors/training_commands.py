@@ -1,5 +1,6 @@
 """`standwatch train`: film lessons in a rendered world, go through the stages of training, publish what was learnt."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -63,8 +64,8 @@ def run(
     rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     rank: Annotated[int, typer.Option(min=1, help="Of what is added to the language model's weights.")] = 16,
     seed: Annotated[int, typer.Option(help="Decides which examples come when.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that learn together.")] = 1,
-    threads: Annotated[int, typer.Option(min=1, help="Of each worker.")] = 2,
+    workers: Annotated[int | None, typer.Option(min=1, help="Learn together; else one a core, or one GPU.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Of each worker; one each is fastest.")] = 1,
     gpu: Annotated[bool, typer.Option("--gpu", help="A GPU for each worker.")] = False,
     dtype: Annotated[str, typer.Option(help="Precision of the base model's weights.")] = "bfloat16",
 ) -> None:
@@ -88,7 +89,8 @@ def run(
         threads=threads,
         most_frames=most_frames,
     )
-    print(f"learnt: {train(course, base_model(dtype, gpu), to, workers, gpu)}")
+    together = workers or (1 if gpu else min(os.cpu_count() or 1, course.examples_per_step))
+    print(f"learnt: {train(course, base_model(dtype, gpu), to, together, gpu)}")
 
 
 @app.command()

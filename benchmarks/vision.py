@@ -22,6 +22,7 @@ import sys
 import torch
 
 from benchmarks.matmuls import Attention, Product, bare_loop, counted_dtypes, in_turns
+from standwatch.compression.packing import pack
 from standwatch.compression.vision import VisionTower
 from standwatch.configs.load import load_config
 from standwatch.configs.schema import VisionConfig
@@ -46,8 +47,11 @@ def calls(config: VisionConfig, clips: int) -> list[Product | Attention]:
 
 
 def built(config: VisionConfig, dtype: torch.dtype) -> VisionTower:
+    """As workers run it: packed."""
     torch.manual_seed(0)
-    return VisionTower(config).to(dtype).eval().requires_grad_(False)
+    tower = VisionTower(config).to(dtype).eval().requires_grad_(False)
+    pack(tower)
+    return tower
 
 
 def pixels(config: VisionConfig, clips: int, dtype: torch.dtype) -> torch.Tensor:

@@ -33,6 +33,18 @@ def linear_plus(rows: Tensor, linear: nn.Linear, residual: Tensor) -> Tensor:
     return added
 
 
+def linear_biased(rows: Tensor, linear: nn.Linear, bias: Tensor) -> Tensor:
+    """`linear(rows)` with a bias that the layer does not hold."""
+    if _fuses(rows):
+        fused: Tensor = torch.ops.mkldnn._linear_pointwise(rows, linear.weight, bias, "none", [], "")
+        return fused
+    return F.linear(rows, linear.weight, bias)
+
+
+def is_quick(tensor: Tensor) -> bool:
+    """Whether oneDNN multiplies what is of this tensor's device and precision faster than anything else."""
+    return tensor.device.type == "cpu" and tensor.dtype == torch.bfloat16 and AVX512 and ONEDNN
+
+
 def _fuses(rows: Tensor) -> bool:
-    here = rows.device.type == "cpu" and rows.dtype == torch.bfloat16
-    return here and AVX512 and ONEDNN and not torch.is_grad_enabled()
+    return is_quick(rows) and not torch.is_grad_enabled()

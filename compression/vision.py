@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from standwatch.compression.fusion import linear_gelu, linear_plus
+from standwatch.compression.fusion import linear_biased, linear_gelu, linear_plus
 from standwatch.configs.schema import VisionConfig
 
 BASE_FRAMES = 4  # the position table the tower was pre-trained with: 4 frames of 14 x 14 patches
@@ -126,7 +126,7 @@ class Attention(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """What each head gathers, side by side [B, N, W]; the caller applies `proj`."""
         bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        fused = F.linear(hidden, self.qkv.weight, bias)  # [B, N, 3*W]
+        fused = linear_biased(hidden, self.qkv, bias)  # [B, N, 3*W]
         q, k, v = torch.unflatten(fused, -1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, heads, N, hd]
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 

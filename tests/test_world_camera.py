@@ -234,7 +234,7 @@ def test_a_sensor_adds_noise_and_more_in_the_dark() -> None:
 
 def test_a_fire_lights_what_is_around_it_at_night() -> None:
     stage = bare()
-    barrel, fire = standing("barrel", 0, 5), standing("fire", 0, 4.9, Doing.BURNING)
+    barrel, fire = standing("barrel", 1.5, 5), standing("fire", 1.5, 4.9, Doing.BURNING)  # far from the lamp
     dark = Camera(scene(stage, [barrel], light=MIDNIGHT), PLAIN)
     lit = Camera(scene(stage, [barrel, fire], light=MIDNIGHT), PLAIN)
     seen = {one.name: one for one in lit.seen(10_000)}

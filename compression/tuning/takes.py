@@ -1,6 +1,6 @@
 """Decides which scenes training sees: where, how many frames of it, and how far apart; from a seed alone.
 
-Half are single frames full of things, which teach what things are; half are windows of a live scene in which things
+Most are single frames full of things, which teach what things are; the rest are windows of a live scene in which things
 happen. Places come from a small number of seeds, because what is drawn of a place is kept.
 """
 
@@ -33,7 +33,7 @@ def draw_take(seed: int, real_places: tuple[str, ...] = ()) -> Take:
     chance = random.Random(f"take {seed}")
     site = chance.choice((*SITES, *SITES, *(f"real {name}" for name in real_places)))
     place_seed = chance.randrange(_PLACES) + (_PLACES if seed >= TEST_SEEDS else 0)
-    if chance.random() < 0.5:
+    if chance.random() < 0.65:
         count = chance.choice((0, 1, 1, 2, 2, 3, 3, 4))
         scene = still(seed, site, count, place_seed=place_seed, width=_SIDE_PX, height=_SIDE_PX)
         return Take(scene, (500,), f"still {site} {seed}")

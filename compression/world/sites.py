@@ -104,7 +104,7 @@ class _Site:
     fixtures: tuple[tuple[str, float, float, float], ...] = ()  # what, width, height, depth in metres
     at: tuple[float, float] = (1.3, 1.5)  # depths of fixtures
     horizon: tuple[float, float] = (0.18, 0.28)
-    camera_m: tuple[float, float] = (2.5, 2.95)
+    camera_m: tuple[float, float] = (1.9, 2.6)
 
 
 _SITES = {

@@ -15,9 +15,9 @@ from standwatch.compression.world.seeing import Seen
 class Sight:
     """What is needed to tell what an object is."""
 
-    visible: float = 0.25  # part of it
-    size_px: int = 16
-    light: float = 0.15
+    visible: float = 0.4  # part of it
+    size_px: int = 30
+    light: float = 0.2
 
 
 CLEAR = Sight()
