@@ -16,9 +16,14 @@ app = typer.Typer(
     no_args_is_help=True, help="Train the small model: film, then align, tune and compress, then release."
 )
 _LESSONS, _EXAM = Path("runs/lessons"), Path("runs/exam")
-_STEPS = {"align": 600, "tune": 4_000, "compress": 2_000}
-_RATES = {"align": 2e-3, "tune": 1e-3, "compress": 5e-4}
-_BATCHES = {"align": 64, "tune": 8, "compress": 8}
+# By stage: its steps, the examples of each, and the highest learning rate, unless the user says otherwise.
+_STAGES = {
+    "align": (8_000, 64, 2e-3),
+    "tune": (4_000, 8, 1e-3),
+    "compress": (2_000, 8, 5e-4),
+    "readout": (1_000, 16, 2e-3),
+    "remember": (2_000, 8, 5e-4),
+}
 
 
 @app.command()
@@ -52,7 +57,7 @@ def film(
 
 @app.command()
 def run(
-    stage: Annotated[str, typer.Argument(help=f"One of {', '.join(_STEPS)}.")],
+    stage: Annotated[str, typer.Argument(help=f"One of {', '.join(_STAGES)}.")],
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where checkpoints and the curve go.")],
     start: Annotated[Path | None, typer.Option("--from", metavar="FILE", help="What was learnt, or a release.")] = None,
     lessons: Annotated[Path, typer.Option(metavar="FOLDER", help="What to learn from.")] = _LESSONS,
@@ -70,20 +75,21 @@ def run(
     dtype: Annotated[str, typer.Option(help="Precision of the base model's weights.")] = "bfloat16",
 ) -> None:
     """Go through one stage on Ray Train. The same command goes on where a run was stopped."""
-    if stage not in _STEPS:
-        raise BadInput(f"stage: {stage!r} is none; choose one of {', '.join(_STEPS)}")
+    if stage not in _STAGES:
+        raise BadInput(f"stage: {stage!r} is none; choose one of {', '.join(_STAGES)}")
     from standwatch.actors.training_run import Course, train
     from standwatch.compression.tuning.learner import Stage
 
+    usual_steps, usual_batch, usual_rate = _STAGES[stage]
     course = Course(
         stage=Stage(stage),
         lessons=str(lessons.absolute()),
         exam=str(exam.absolute()),
         start=str(start.absolute()) if start else "",
-        steps=steps or _STEPS[stage],
-        examples_per_step=batch or _BATCHES[stage],
+        steps=steps or usual_steps,
+        examples_per_step=batch or usual_batch,
         questions=questions,
-        learning_rate=rate or _RATES[stage],
+        learning_rate=rate or usual_rate,
         rank=rank,
         seed=seed,
         threads=threads,

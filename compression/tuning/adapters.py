@@ -4,7 +4,7 @@ Every linear layer of the decoder gets one. What is released of a tuned language
 megabytes; whoever has the base model adds them to its weights once and has an ordinary model.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from standwatch.compression.lpcomp import Decoder
 
-RANK = 16
 _SCALE = 2.0  # of what is added, so that one learning rate serves the additions and all else
 _DOWN, _UP = ".down", ".up"
 
@@ -54,12 +53,12 @@ def adapt(decoder: Decoder, rank: int, seed: int) -> None:
 
 def additions(decoder: Decoder) -> dict[str, Tensor]:
     """What was learnt: by the name of the linear layer's weight, with `.down` and `.up` behind it."""
-    return {f"{name}{end}": tensor.detach() for name, one in _adapted(decoder) for end, tensor in _pair(one)}
+    return {name: tensor.detach() for name, tensor in _learning(decoder).items()}
 
 
 def restore(decoder: Decoder, learnt: Mapping[str, Tensor]) -> None:
     """Put `additions` back into an adapted decoder. Raises ValueError unless they are those of this decoder."""
-    own = {f"{name}{end}": tensor for name, one in _adapted(decoder) for end, tensor in _pair(one)}
+    own = _learning(decoder)
     if {name: tensor.shape for name, tensor in own.items()} != {name: one.shape for name, one in learnt.items()}:
         raise ValueError("additions: they are of another model, or of another rank")
     with torch.no_grad():
@@ -83,11 +82,9 @@ def merged(weights: Mapping[str, Tensor], learnt: Mapping[str, Tensor]) -> dict[
     return found
 
 
-def _adapted(decoder: Decoder) -> Iterator[tuple[str, Adapted]]:
+def _learning(decoder: Decoder) -> dict[str, nn.Parameter]:
+    found: dict[str, nn.Parameter] = {}
     for name, module in decoder.named_modules():
         if isinstance(module, Adapted):
-            yield f"{name}.weight", module
-
-
-def _pair(one: Adapted) -> tuple[tuple[str, nn.Parameter], tuple[str, nn.Parameter]]:
-    return (_DOWN, one.down), (_UP, one.up)
+            found |= {f"{name}.weight{_DOWN}": module.down, f"{name}.weight{_UP}": module.up}
+    return found

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from standwatch.compression.merging import Projector
+from standwatch.compression.readout import Readout
 from standwatch.compression.tuning.examples import Object
 from standwatch.compression.world.kinds import KINDS
 from standwatch.compression.world.palette import COLOURS
@@ -90,11 +91,11 @@ def alignment_loss(tokens: Tensor, wanted: Sequence[tuple[Tensor, ...]], lexicon
 
 
 @torch.no_grad()
-def set_distance(projector: Projector, features: Tensor, lexicon: Lexicon) -> None:
-    """Move tokens of these features [..., W] along their directions, to where words are, by the last layer."""
-    last = projector.mlp[-1]
+def set_distance(translator: Projector | Readout, given: Tensor, lexicon: Lexicon) -> None:
+    """Move the tokens made of what is given [..., W] along their directions, to where words are, by the last layer."""
+    last = translator.mlp[-1]
     assert isinstance(last, nn.Linear)
-    scale = lexicon.distance / float((projector(features).float() - lexicon.centre).norm(dim=-1).mean())
+    scale = lexicon.distance / float((translator(given).float() - lexicon.centre).norm(dim=-1).mean())
     last.weight.mul_(scale)
     last.bias.sub_(lexicon.centre).mul_(scale).add_(lexicon.centre)
 

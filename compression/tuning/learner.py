@@ -3,6 +3,8 @@
 align      the projector, towards the words for what cells show (`alignment`)
 tune       projector and additions of low rank, by answering with all tokens of every frame in sight
 compress   the same, with LP-Comp between the layers: supervised compression tuning (spec §11) at low rank
+readout    the readout, towards the words for what frames show (`remembering`)
+remember   all three, by answering as in `compress` and, each time, from memory's one token per frame alone
 
 Each stage goes on from the one before. Vision and the weights that the base model came with never change.
 """
@@ -16,7 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from standwatch.compression.checkpoint_layout import READOUT
 from standwatch.compression.lpcomp import Decoder
+from standwatch.compression.prompt import prefix_ids
+from standwatch.compression.readout import Readout
 from standwatch.compression.schedule import Schedule
 from standwatch.compression.tokenizer import TextTokenizer
 from standwatch.compression.training import Recipe, answered, mean_loss
@@ -24,11 +29,13 @@ from standwatch.compression.tuning.adapters import adapt, additions, restore
 from standwatch.compression.tuning.alignment import alignment_loss, lexicon_of, set_distance, targets
 from standwatch.compression.tuning.examples import Example
 from standwatch.compression.tuning.lessons import lesson
+from standwatch.compression.tuning.remembering import frame_targets, left_of
 from standwatch.compression.xcomp import XComp
 
-_PROJECTOR_PACE = 0.1
-PROJECTOR = "projector."
-DECODER = "decoder."
+_ALIGNED_PACE = 0.1
+# What is learnt goes by the names that it has in a checkpoint. The projector's begin as the decoder's do.
+PROJECTOR = "model.mm_projector."
+DECODER = "model."
 
 
 class Stage(str, Enum):
@@ -37,6 +44,8 @@ class Stage(str, Enum):
     ALIGN = "align"
     TUNE = "tune"
     COMPRESS = "compress"
+    READOUT = "readout"
+    REMEMBER = "remember"
 
 
 def whole_schedule(layers: int, tokens_per_frame: int) -> Schedule:
@@ -52,13 +61,14 @@ class Learner:
         model.requires_grad_(False)
         adapt(model.decoder, rank, seed=0)
         model.projector.float().requires_grad_(True)  # its steps too are smaller than bfloat16 can tell
+        self._readout: Readout | None = None  # there is none before its stage
+        if stage in (Stage.READOUT, Stage.REMEMBER):
+            self._readout = self._drawn_readout()
         self.lexicon = lexicon_of(model.decoder.embed_tokens.weight, tokenizer.encode)
-        seeing = list(model.projector.parameters())
-        reading = [weight for weight in self.learning if not any(weight is one for one in seeing)]
-        # Once aligned the projector takes smaller steps: otherwise it has left the words before they are understood.
-        pace = 1.0 if stage is Stage.ALIGN else _PROJECTOR_PACE
+        # Once aligned they take smaller steps: otherwise they have left the words before they are understood.
+        pace = 1.0 if stage in (Stage.ALIGN, Stage.READOUT) else _ALIGNED_PACE
         self._optimizer = torch.optim.AdamW(
-            [{"params": seeing, "pace": pace}, {"params": reading, "pace": 1.0}],
+            [{"params": self._translating(), "pace": pace}, {"params": self._reading(), "pace": 1.0}],
             lr=recipe.learning_rate,
             betas=recipe.betas,
             eps=recipe.eps,
@@ -70,31 +80,31 @@ class Learner:
         return self._model.decoder
 
     @property
-    def on_cpu(self) -> bool:
-        return self._model.decoder.embed_tokens.weight.device.type == "cpu"
+    def device(self) -> torch.device:
+        return self.decoder.embed_tokens.weight.device
 
     @property
     def learning(self) -> list[nn.Parameter]:
         """The weights that this stage changes."""
-        part = self._model.projector if self._stage is Stage.ALIGN else self._model
-        return [weight for weight in part.parameters() if weight.requires_grad]
+        return [*self._translating(), *self._reading()]
 
     @property
     def schedule(self) -> Schedule:
-        """Which tokens of a frame the decoder's layers see."""
+        """Which tokens of a frame the decoder's layers see when it answers."""
+        config = self._model.config
         if self._stage is Stage.COMPRESS:
             return self._model.lpcomp_schedule
-        return whole_schedule(self._model.config.language.layers, self._model.config.tokens_per_frame)
+        return whole_schedule(config.language.layers, config.tokens_per_frame if self._readout is None else 1)
 
     def tokens(self, example: Example) -> Tensor:
-        """A video's tokens [F, n, D], as the projector makes them today."""
-        return self._projected(example.features)
+        """A video's tokens [F, n, D], as the projector makes them today, or [F, 1, D], as memory holds them."""
+        return self._remembered([example])[0] if self._readout else self._projected(example.features)
 
     def gradients(self, examples: Sequence[Example], questions: int, chance: random.Random) -> float:
         """Set the gradients to those of these examples, up to `questions` about each; returns the loss."""
         self._optimizer.zero_grad(set_to_none=True)
         # Few rows at a time: the gradient of PyTorch's fused attention takes longer than that of plain products.
-        with sdpa_kernel(SDPBackend.MATH) if self.on_cpu else nullcontext():
+        with sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext():
             loss = self._loss(examples, questions, chance)
             torch.autograd.backward(loss)
         return float(loss.detach())
@@ -112,29 +122,37 @@ class Learner:
         found: dict[str, list[bool]] = {}
         for example in examples:
             sample = lesson(self._tokenizer, example, self.tokens(example), example.asked)
-            right = answered(self._model.decoder, self.schedule, sample)
+            right = answered(self.decoder, self.schedule, sample)
             for asked, one in zip(example.asked, right, strict=True):
                 found.setdefault(asked.topic, []).append(one)
         return found
 
+    @torch.no_grad()
     def finish(self, examples: Sequence[Example]) -> None:
         """What a stage does once, when all its steps are done."""
         if self._stage is Stage.ALIGN:
             features = torch.cat([example.features for example in examples]).float()
-            set_distance(self._model.projector, features, self.lexicon)
+            set_distance(self._model.projector, features.to(self.device), self.lexicon)
+        if self._stage is Stage.READOUT and self._readout:
+            set_distance(self._readout, torch.cat(self._left(examples)).float(), self.lexicon)
 
     def learnt(self) -> dict[str, Tensor]:
-        """All that training has changed, of any stage, float32."""
-        projector = {PROJECTOR + name: one.detach() for name, one in self._model.projector.state_dict().items()}
-        return projector | {DECODER + name: one for name, one in additions(self._model.decoder).items()}
+        """All that training has changed, of any stage, float32, under its names in a checkpoint."""
+        modules = {PROJECTOR: self._model.projector} | ({READOUT: self._readout} if self._readout else {})
+        own = {
+            part + name: one.detach() for part, module in modules.items() for name, one in module.state_dict().items()
+        }
+        return own | {DECODER + name: one for name, one in additions(self.decoder).items()}
 
     def take(self, learnt: Mapping[str, Tensor]) -> None:
         """Go on from what was learnt before. Raises ValueError if it is another model's."""
-        own = {name.removeprefix(DECODER): one for name, one in learnt.items() if name.startswith(DECODER)}
-        restore(self._model.decoder, own)
-        self._model.projector.load_state_dict(
-            {name.removeprefix(PROJECTOR): one for name, one in learnt.items() if name.startswith(PROJECTOR)}
-        )
+        own = {name.removeprefix(PROJECTOR): one for name, one in learnt.items() if name.startswith(PROJECTOR)}
+        readout = {name.removeprefix(READOUT): one for name, one in learnt.items() if name.startswith(READOUT)}
+        added = {name.removeprefix(DECODER): one for name, one in learnt.items() if name.endswith((".down", ".up"))}
+        restore(self.decoder, added)
+        self._model.projector.load_state_dict(own)
+        if self._readout and readout:
+            self._readout.load_state_dict(readout)
 
     def progress(self) -> dict[str, object]:
         """What a step needs of those before it besides the weights."""
@@ -143,14 +161,40 @@ class Learner:
     def resume(self, progress: dict[str, object]) -> None:
         self._optimizer.load_state_dict(progress)
 
+    def _drawn_readout(self) -> Readout:
+        """Equal in all workers."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return Readout(self._model.config.language.width).to(self.device)
+
+    def _translating(self) -> list[nn.Parameter]:
+        """The weights of this stage that make tokens for the language model to read."""
+        modules: list[nn.Module] = [] if self._stage is Stage.READOUT else [self._model.projector]
+        modules += [self._readout] if self._readout else []
+        return [weight for module in modules for weight in module.parameters()]
+
+    def _reading(self) -> list[nn.Parameter]:
+        """The weights of this stage that read."""
+        if self._stage in (Stage.ALIGN, Stage.READOUT):
+            return []
+        return [one for layer in self.decoder.stack for one in layer.parameters() if one.requires_grad]
+
     def _loss(self, examples: Sequence[Example], questions: int, chance: random.Random) -> Tensor:
         if self._stage is Stage.ALIGN:
             return self._alignment_loss(examples, chance)
-        samples = [
-            lesson(self._tokenizer, one, self.tokens(one), chance.sample(one.asked, min(questions, len(one.asked))))
-            for one in examples
-        ]
-        return mean_loss(self._model.decoder, self.schedule, samples)
+        if self._stage is Stage.READOUT:
+            return self._readout_loss(examples)
+        asked = [chance.sample(one.asked, min(questions, len(one.asked))) for one in examples]
+
+        def loss(schedule: Schedule, videos: Sequence[Tensor]) -> Tensor:
+            given = zip(examples, videos, asked, strict=True)
+            samples = [lesson(self._tokenizer, one, video, some) for one, video, some in given]
+            return mean_loss(self.decoder, schedule, samples)
+
+        frames = [self._projected(one.features) for one in examples]
+        if self._stage is Stage.REMEMBER:
+            return loss(self._model.lpcomp_schedule, frames) + loss(self.schedule, self._remembered(examples))
+        return loss(self.schedule, frames)
 
     def _alignment_loss(self, examples: Sequence[Example], chance: random.Random) -> Tensor:
         """Of one frame of each example: its others look much like it."""
@@ -160,6 +204,22 @@ class Learner:
         wanted = [targets(one.objects[place], cells) for one, place in zip(examples, places, strict=True)]
         return alignment_loss(self._projected(features), wanted, self.lexicon)
 
+    def _readout_loss(self, examples: Sequence[Example]) -> Tensor:
+        wanted = [frame_targets(objects) for one in examples for objects in one.objects]
+        return alignment_loss(torch.cat(self._remembered(examples)), wanted, self.lexicon)
+
     def _projected(self, features: Tensor) -> Tensor:
-        tokens: Tensor = self._model.projector(features.to(self._model.decoder.embed_tokens.weight.device).float())
+        tokens: Tensor = self._model.projector(features.to(self.device).float())
         return tokens
+
+    def _left(self, examples: Sequence[Example]) -> list[Tensor]:
+        """What LP-Comp leaves of the frames of each."""
+        prefix = self.decoder.embed(prefix_ids(self._tokenizer))
+        with nullcontext() if self._stage is Stage.REMEMBER else torch.no_grad():
+            frames = [self._projected(one.features) for one in examples]
+            return left_of(self.decoder, self._model.lpcomp_schedule, prefix, frames)
+
+    def _remembered(self, examples: Sequence[Example]) -> list[Tensor]:
+        """What memory of one token per frame holds of each video, [F, 1, D]."""
+        assert self._readout is not None, "only the stages that have one ask"
+        return [self._readout(left.float())[:, None] for left in self._left(examples)]

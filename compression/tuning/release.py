@@ -1,7 +1,7 @@
 """Decides what of a training run is published, and how it becomes an ordinary model again.
 
-Published are the projector and the additions of low rank, as float16: 11 MB for a base of 300. Whoever has the base
-model puts both together once; what comes out is a checkpoint like any other.
+Published are the projector, the readout and the additions of low rank, as float16: 12 MB for a base of 300.
+Whoever has the base model puts all of it together once; what comes out is a checkpoint like any other.
 """
 
 from collections.abc import Mapping
@@ -12,24 +12,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from standwatch.compression.checkpoint import load_model
+from standwatch.compression.checkpoint_layout import READOUT
 from standwatch.compression.checkpoint_saving import save
+from standwatch.compression.readout import Readout
 from standwatch.compression.tuning.adapters import merged
-from standwatch.compression.tuning.learner import DECODER, PROJECTOR
+from standwatch.compression.tuning.learner import PROJECTOR
 from standwatch.configs.schema import ModelConfig
-
-_NAMES = {PROJECTOR: "model.mm_projector.", DECODER: "model."}  # in a checkpoint
 
 
 def write_release(learnt: Path, to: Path, notes: Mapping[str, str]) -> None:
     """The file of a training run as one to publish; `notes` say how it was made."""
-    tensors = {_stored(name): tensor.to(torch.float16) for name, tensor in load_file(learnt).items()}
+    tensors = {name: tensor.to(torch.float16) for name, tensor in load_file(learnt).items()}
     save_file(tensors, to, metadata=dict(notes))
     to.chmod(0o644)  # safetensors' own are readable by their owner only
 
 
 def read_learnt(path: Path) -> dict[str, Tensor]:
     """What a training run goes on from: the file of another run, or a release, as the learner takes it."""
-    return {_learnt(name): tensor.float() for name, tensor in load_file(path).items()}
+    return {name: tensor.float() for name, tensor in load_file(path).items()}
 
 
 def write_tuned(base: Path, release: Path, folder: Path) -> None:
@@ -39,22 +39,12 @@ def write_tuned(base: Path, release: Path, folder: Path) -> None:
     """
     model = load_model(ModelConfig(checkpoint=str(base), dtype="float16")).model
     learnt = load_file(release)
-    projector = {name: one for name, one in learnt.items() if name.startswith(_NAMES[PROJECTOR])}
-    additions = {name: one for name, one in learnt.items() if name not in projector}
+    translating = {name: one for name, one in learnt.items() if name.startswith((PROJECTOR, READOUT))}
+    additions = {name: one for name, one in learnt.items() if name not in translating}
+    if any(name.startswith(READOUT) for name in translating):
+        model.readout = Readout(model.config.language.width).to(torch.float16)
     try:
-        model.load({**merged(model.state_dict(), additions), **projector})
+        model.load({**merged(model.state_dict(), additions), **translating})
     except ValueError as error:
         raise ValueError(f"{release}: {error}") from None
     save(model, folder, origin=base)
-
-
-def _stored(name: str) -> str:
-    part = PROJECTOR if name.startswith(PROJECTOR) else DECODER
-    return _NAMES[part] + name.removeprefix(part)
-
-
-def _learnt(name: str) -> str:
-    for part, stored in _NAMES.items():  # the projector's first: its name begins as the decoder's
-        if name.startswith(stored):
-            return part + name.removeprefix(stored)
-    return name

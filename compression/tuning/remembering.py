@@ -1,0 +1,44 @@
+"""Decides how memory's one token of a frame is learnt: what LP-Comp leaves of it, through the readout (DESIGN §1).
+
+Answering alone finds nothing in a readout drawn at random, as it finds nothing in such a projector. So the readout
+learns first that a frame's token is to be like the words for everything in the frame; then it is read.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from standwatch.compression.labels import Layout
+from standwatch.compression.lpcomp import Decoder
+from standwatch.compression.schedule import Schedule
+from standwatch.compression.training import forward
+from standwatch.compression.tuning.alignment import QUESTIONS
+from standwatch.compression.tuning.examples import Object
+
+
+def left_of(decoder: Decoder, schedule: Schedule, prefix: Tensor, videos: Sequence[Tensor]) -> list[Tensor]:
+    """Final states [F, D], normed, of each video [F, n, D] behind the prefix's rows [P, D]: what the readout is given.
+
+    The schedule must end at one token per frame.
+    """
+    layouts = [Layout(len(prefix), len(video), 0) for video in videos]
+    rows = torch.cat([part for video in videos for part in (prefix, video.flatten(0, 1).to(prefix.dtype))])
+    states = forward(decoder, schedule, layouts, rows)
+    parts = torch.split(states, [layout.rows(schedule.tokens_by_layer[-1]) for layout in layouts])
+    return [part[len(prefix) :] for part in parts]
+
+
+def frame_targets(objects: Sequence[Object]) -> tuple[Tensor, ...]:
+    """What a whole frame shows, as `alignment.targets` says it of cells, [1, K]: every object has an equal share."""
+    names, colours, sides, rows = found = tuple(torch.zeros(1, len(words)) for words in QUESTIONS)
+    for one in objects:
+        left, top, right, bottom = one.box
+        names[0, QUESTIONS[0].index(one.name)] += 1
+        if one.colour:
+            colours[0, QUESTIONS[1].index(one.colour)] += 1
+        sides[0, int(left + right > 1)] += 1
+        rows[0, int(top + bottom > 1)] += 1
+    if not objects:
+        names[0, 0] = 1
+    return tuple(part / part.sum(-1, keepdim=True).clamp_min(1e-9) for part in found)
