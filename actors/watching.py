@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 
 from standwatch.actors import publisher
+from standwatch.actors.alert_page import AlertPage
 from standwatch.actors.console import Recent, render
 from standwatch.actors.drawings import TRAINING, load_drawings
 from standwatch.actors.topics import open_sink, open_source
@@ -28,7 +29,7 @@ from standwatch.pipeline.memory import MemoryReader
 from standwatch.pipeline.ports import Source
 from standwatch.pipeline.queries import queries_from_file
 from standwatch.pipeline.querystore import QueryStore
-from standwatch.pipeline.types import Record
+from standwatch.pipeline.types import Alert, Record
 
 _LINE_S = 5.0
 _LAST_S = 5.0
@@ -72,10 +73,11 @@ class Summary:
 
 
 class _Listener:
-    """Follows the answers and alerts that go out, for the screen and the summary."""
+    """Follows the answers and alerts that go out, for the screen, the summary and `on_alert`."""
 
-    def __init__(self, config: StandwatchConfig) -> None:
+    def __init__(self, config: StandwatchConfig, on_alert: Callable[[Alert], None]) -> None:
         self.recent = Recent()
+        self._on_alert = on_alert
         self._answers_topic = config.topics.answers
         self._answers = self._open(config, config.topics.answers)
         self._alerts = self._open(config, config.topics.alerts)
@@ -107,7 +109,9 @@ class _Listener:
             if record.at.topic == self._answers_topic:
                 self.recent.add_answer(parse_answer(record))
             else:
-                self.recent.add_alert(parse_alert(record))
+                alert = parse_alert(record)
+                self.recent.add_alert(alert)
+                self._on_alert(alert)
 
 
 class _Screen:
@@ -131,13 +135,18 @@ class _Screen:
 
 
 def watch(
-    config: StandwatchConfig, until_idle: bool, for_ms: int | None, quiet: bool, stop: threading.Event
+    config: StandwatchConfig,
+    until_idle: bool,
+    for_ms: int | None,
+    quiet: bool,
+    stop: threading.Event,
+    on_alert: Callable[[Alert], None] = lambda _: None,
 ) -> Summary:
-    """Run until `stop`, until idle, or for a time."""
+    """Run until `stop`, until idle, or for a time; `on_alert` is told every transition of an alert as it comes."""
     console = Console(stderr=True)
     if not quiet:
         console.print("starting Ray and the model ...")
-    listener = _Listener(config)
+    listener = _Listener(config, on_alert)
     last = SystemStatus((), (), None)
     with start(config) as running, Live(console=console, auto_refresh=False, transient=True) as live:
         screen = _Screen(config, live, console, quiet)
@@ -166,7 +175,10 @@ def watch(
 
 
 def run_demo(for_ms: int | None, overrides: Sequence[str], drawn: bool) -> Summary:
-    """Publish the bundled footage in a loop, as live feeds, and `drawn` worlds too; watch them in a fresh directory."""
+    """Publish the bundled footage in a loop, as live feeds, and `drawn` worlds too; watch them in a fresh directory.
+
+    A page of its alerts with their pictures grows beside its memory.
+    """
     root = Path("runs") / f"demo-{rfc3339(now_ms())[:19].replace(':', '')}"
     places = (f"memory.path={root / 'memory'}", f"broker.spool_dir={root / 'spool'}")
     config = load_config("demo", None, [*places, *overrides])
@@ -177,16 +189,19 @@ def run_demo(for_ms: int | None, overrides: Sequence[str], drawn: bool) -> Summa
     store = QueryStore(Path(config.memory.path) / "queries")
     for query in queries_from_file(Path(str(files("standwatch.configs") / "demo-queries.yaml"))):
         store.add(query)
+    page = AlertPage(root / "alerts", config.memory.path)
+    print(f"alerts with their pictures, in a browser: {page.path.resolve().as_uri()}", file=sys.stderr)
     stop = stop_on_signals()
     cameras = [threading.Thread(target=_film, args=(config, feed, name, stop)) for feed, name in sources.items()]
     for camera in cameras:
         camera.start()
     try:
-        return watch(config, until_idle=False, for_ms=for_ms, quiet=False, stop=stop)
+        return watch(config, until_idle=False, for_ms=for_ms, quiet=False, stop=stop, on_alert=page.add)
     finally:
         stop.set()
         for camera in cameras:
             camera.join()
+        page.end()
 
 
 def stop_on_signals() -> threading.Event:
