@@ -35,8 +35,8 @@ def make_tuned(tell: Tell) -> Path:
     Raises BadInput if something else lies where the base weights belong, and Unavailable if they cannot be had.
     """
     folder = tuned_folder()
-    fetch_base(base_folder(), tell)
     if not folder.exists():
+        fetch_base(base_folder(), tell)
         tell("joining base and released weights", 0, 0)
         from standwatch.compression.tuning.release import write_tuned  # imports torch: only here is it needed
 

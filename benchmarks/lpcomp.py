@@ -12,6 +12,8 @@ speed-up is held against the ratio of the two FLOP counts (products and the caus
 `append_576` is the same for 576 frames in 72 calls. The same rows pass through the same layers; what may differ is how
 well 8 to 128 rows use the machine, for which every weight is read again, beside 64 to 1,024 and more. In calls of 4,
 the clips that the vision tower takes, it has no target. Clips of many feeds in one call do not pay this (`feeds`).
+`products_append` has none either: the ratio that append_lpcomp would have if there were nothing but the matrix products
+of the decoder's layers, in a bare loop.
 
 `state_bytes`: bytes of keys and values for each frame of a segment's storage, at the published shape in 2-byte
 precision, without the prefix: 231 rows, the sum of the schedule.
@@ -29,7 +31,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.matmuls import bare_loop, counted_dtypes, in_turns
+from benchmarks.matmuls import Product, bare_loop, counted_dtypes, in_turns
 from benchmarks.models import PREFIX, PUBLISHED, flops, model, prefill_calls, rows, schedule, verdict
 from standwatch.compression.lpcomp import Decoder
 from standwatch.compression.schedule import Schedule
@@ -93,6 +95,21 @@ def appending(decoder: Decoder, frames: int, clip: int, rounds: int) -> float:
     return _median_ratio(spent, "clips", "one go")
 
 
+@torch.inference_mode()
+def appending_products(decoder: Decoder, frames: int, clip: int, rounds: int) -> float:
+    """The same ratio of the bare products alone."""
+    later = [clip * n for n in schedule().tokens_by_layer]
+    each = [rows_by_layer(schedule(), clip), *[later] * (frames // clip - 1)]
+    dtype = decoder.embed_tokens.weight.dtype
+
+    def loop(passes: list[list[int]]) -> Callable[[], None]:
+        calls = [call for counts in passes for call in prefill_calls(decoder.config, counts)]
+        return bare_loop([call for call in calls if isinstance(call, Product)], dtype)
+
+    works = {"clips": loop(each), "one go": loop([rows_by_layer(schedule(), frames)])}
+    return _median_ratio(in_turns(works, rounds), "clips", "one go")
+
+
 def _median_ratio(spent: dict[str, list[float]], over: str, under: str) -> float:
     return statistics.median(a / b for a, b in zip(spent[over], spent[under], strict=True))
 
@@ -109,6 +126,7 @@ def main() -> int:
     torch.set_num_threads(os.cpu_count() or 1)
     decoder = model(WIDTH).decoder
     ratios = {frames: appending(decoder, frames, CLIP, rounds) for frames, rounds in ((SEGMENT, 15), (FRAMES, 2))}
+    print(f"products_append {appending_products(decoder, SEGMENT, CLIP, 15):.2f}: has no target")
     print(f"{SEEN} at a time {appending(decoder, SEGMENT, SEEN, 15):.2f}: has no target")
     found = prefills(decoder, 3, plain=True)
     for dtype in counted_dtypes()[1:]:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from standwatch.actors.tuned_weights import quick_dtype
+
 
 @dataclass(frozen=True)
 class Product:
@@ -83,6 +85,4 @@ def in_turns(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str
 
 def counted_dtypes() -> tuple[torch.dtype, ...]:
     """The precisions that figures are taken in: float32, and bfloat16 where the CPU multiplies it natively."""
-    capabilities = torch.cpu.get_capabilities()
-    native = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
-    return (torch.float32, torch.bfloat16) if native else (torch.float32,)
+    return (torch.float32, torch.bfloat16) if quick_dtype() == "bfloat16" else (torch.float32,)

@@ -16,6 +16,7 @@ import sys
 import torch
 
 from benchmarks.matmuls import counted_dtypes, in_turns
+from benchmarks.models import verdict
 from benchmarks.vision import built, pixels
 from standwatch.compression.merging import merge
 from standwatch.configs.schema import ModelConfig
@@ -43,8 +44,7 @@ def main() -> int:
     """Print what was measured; 1 when it is short of the target."""
     torch.set_num_threads(os.cpu_count() or 1)
     value = max(ratio(ModelConfig(), dtype) for dtype in counted_dtypes())
-    print(f"merging {value:.4f} target <={TARGET:.2f} {'ok' if value <= TARGET else 'short'}")
-    return 0 if value <= TARGET else 1
+    return 0 if verdict("merging", value, TARGET, at_least=False, digits=4) else 1
 
 
 if __name__ == "__main__":

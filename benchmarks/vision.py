@@ -22,6 +22,7 @@ import sys
 import torch
 
 from benchmarks.matmuls import Attention, Product, bare_loop, counted_dtypes, in_turns
+from benchmarks.models import verdict
 from standwatch.compression.packing import pack
 from standwatch.compression.vision import VisionTower
 from standwatch.configs.load import load_config
@@ -79,8 +80,7 @@ def main() -> int:
     for dtype in counted_dtypes():
         ratio(demo, 2, dtype)
     value = min(ratio(published, 1, dtype) for dtype in counted_dtypes())
-    print(f"vision {value:.3f} target >={TARGET} {'ok' if value >= TARGET else 'short'}")
-    return 0 if value >= TARGET else 1
+    return 0 if verdict("vision", value, TARGET, at_least=True, digits=3) else 1
 
 
 if __name__ == "__main__":

@@ -1,0 +1,156 @@
+"""How much of the machine the demo's model takes: 4 live feeds at 2 frames per second with the demo's questions.
+
+`demo_load`: seconds of all cores that the model needs for a second of live video, in one process with as many threads
+as cores: every clip of 4 frames of every feed as it is complete, all feeds together, and every yes/no question of the
+demo about all 4 feeds each time it is due, windows of 8 s. At most two thirds may go, so that decoding, Ray and the
+disk have a third. What is measured is the worker's own code (`Inference`); frames are noise, whose content costs the
+same as any. The first half of a segment is not counted, so that segments are as long as in a feed that goes on.
+
+Beside it, without a target, what each part does alone: frames per second of the vision tower with projector, frames
+per second of LP-Comp (each frame goes through two half-overlapping segments), questions per second on cached segments.
+
+    python -m benchmarks.demo_speed
+"""
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from importlib.resources import files
+
+import numpy as np
+import torch
+
+from benchmarks.models import verdict
+from standwatch.actors.freed_memory import give_back
+from standwatch.actors.inference import Inference
+from standwatch.actors.topology import LARGE_TENSOR
+from standwatch.actors.tuned_weights import make_tuned, quick_dtype
+from standwatch.compression.asking import Inquiry, ask
+from standwatch.compression.checkpoint import load_model
+from standwatch.compression.frame_selection import relevant_layers
+from standwatch.compression.packing import pack
+from standwatch.compression.qcomp import QueryRows, ScoreType
+from standwatch.configs.load import load_config
+from standwatch.configs.schema import StandwatchConfig
+from standwatch.pipeline.queries import parse_queries
+from standwatch.pipeline.types import (
+    Clip,
+    QueryKind,
+    ReadRequest,
+    SourceOffset,
+    StandingQuery,
+    TokenBatch,
+    Window,
+    WindowTokens,
+)
+
+FEEDS, FPS, CLIP, SIDE = 4, 2, 4, 224
+SECONDS, WARM_UP = 96, 48
+SHARED, TEXT, SEGMENT = 27, 50, 48
+TARGET = 2 / 3
+
+
+def main() -> int:
+    """Print what was measured; 1 when the load is too high."""
+    cores = os.cpu_count() or 1
+    tuned = make_tuned(lambda what, done, total: None)
+    overrides = [f"model.checkpoint={tuned}", f"model.dtype={quick_dtype()}", f"model.threads={cores}"]
+    config = load_config("demo", None, overrides)
+    give_back(LARGE_TENSOR)  # as the worker does
+    torch.set_num_threads(cores)
+    parts(config)
+    load = live(config)
+    return 0 if verdict("demo_load", load, TARGET, at_least=False, digits=3) else 1
+
+
+@torch.inference_mode()
+def parts(config: StandwatchConfig) -> None:
+    """Print how fast each part is alone."""
+    loaded = load_model(config.model).model
+    pack(loaded)
+    decoder, dtype = loaded.decoder, loaded.decoder.embed_tokens.weight.dtype
+    pixels = torch.randn(FEEDS, CLIP, 3, SIDE, SIDE).to(dtype)
+    prefix, video = (torch.randn(*shape, decoder.config.width).to(dtype) for shape in ((14,), (SEGMENT, 16)))
+    tokens = torch.split(video, CLIP)
+    caches = [decoder.empty(loaded.lpcomp_schedule, prefix, SEGMENT)] * (2 * FEEDS)
+
+    def appended() -> None:
+        now = caches
+        for clip in tokens:
+            now = decoder.append(now, [clip] * len(now)).caches
+
+    cache = decoder.prefill(loaded.lpcomp_schedule, prefix, video)
+    rows = torch.randn(TEXT, decoder.config.width).to(dtype)
+    inquiry = Inquiry(cache, rows[:SHARED], (rows[SHARED:],) * 3, (QueryRows(SHARED, TEXT - 3),) * 3)
+    layers = relevant_layers(decoder.config.layers)
+    _rate("vision and projector", "frames/s", FEEDS * CLIP, lambda: loaded.compress(pixels))
+    _rate("LP-Comp", "frames/s", FEEDS * SEGMENT, appended)
+    asked = [inquiry] * FEEDS
+    _rate("questions", "questions/s", 3 * FEEDS, lambda: ask(decoder, asked, layers, ScoreType.parse("default")))
+
+
+def _rate(what: str, unit: str, count: int, work: Callable[[], object]) -> None:
+    work()
+    spent = []
+    for _ in range(5):
+        began = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - began)
+    print(f"{what}: {count / statistics.median(spent):.1f} {unit}", flush=True)
+
+
+def live(config: StandwatchConfig) -> float:
+    """Seconds of computing for each second of video."""
+    model = Inference(config.model, config.reading, config.decode.sample_fps)
+    text = (files("standwatch.configs") / "demo-queries.yaml").read_text(encoding="utf-8")
+    queries = [one for one in parse_queries(text, "demo-queries.yaml") if one.kind is QueryKind.YES_NO]
+    chance = np.random.default_rng(0)
+    held: dict[str, list[TokenBatch]] = {f"camera{number}": [] for number in range(FEEDS)}
+    clip_s = CLIP // FPS
+    counted = asked = 0.0
+    for second in range(0, SECONDS, clip_s):
+        clips = [_clip(feed, second * 1000, chance) for feed in held]
+        began = time.perf_counter()
+        for batch in model.compress(clips):
+            held[batch.feed_id].append(batch)
+        until = (second + clip_s) * 1000
+        due = tuple(one for one in queries if until // one.every_ms > (until - clip_s * 1000) // one.every_ms)
+        requests = [_request(batches, until, due) for batches in held.values() if due and second >= WARM_UP // 2]
+        if requests:
+            model.read(requests)
+        if second >= WARM_UP:
+            counted += time.perf_counter() - began
+            asked += sum(len(one.queries) for one in requests)
+    spell = SECONDS - WARM_UP
+    print(
+        f"{FEEDS} feeds at {FPS} frames/s, {asked / spell:.1f} questions/s: {counted:.1f} s of computing in {spell} s"
+    )
+    return counted / spell
+
+
+def _clip(feed: str, start_ms: int, chance: np.random.Generator) -> Clip:
+    times = start_ms + np.arange(CLIP, dtype=np.int64) * (1000 // FPS)
+    frames = chance.integers(0, 256, (CLIP, SIDE, SIDE, 3), dtype=np.uint8)
+    return Clip(feed, SourceOffset("chunks", 0, start_ms), times, np.zeros(CLIP, np.int64), frames, ())
+
+
+def _request(batches: list[TokenBatch], until_ms: int, queries: tuple[StandingQuery, ...]) -> ReadRequest:
+    window = Window(until_ms - queries[0].window_ms, until_ms)
+    times = np.concatenate([batch.frame_ms for batch in batches])
+    memory = WindowTokens(
+        batches[0].feed_id,
+        Window(int(times[0]), until_ms),
+        "chunks",
+        0,
+        times,
+        np.concatenate([batch.frame_offset for batch in batches]),
+        np.concatenate([batch.tokens for batch in batches]),
+        batches[0].token_space,
+    )
+    return ReadRequest(memory, window, queries)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
