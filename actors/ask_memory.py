@@ -7,7 +7,7 @@ from standwatch.configs.load import load_resolved
 from standwatch.pipeline.answering import adhoc_query, answer_once
 from standwatch.pipeline.answers import top_frames
 from standwatch.pipeline.errors import BadInput
-from standwatch.pipeline.lookback import context_from_ms, thin
+from standwatch.pipeline.lookback import context_from_ms
 from standwatch.pipeline.memory import MemoryReader
 from standwatch.pipeline.segmentgrid import SegmentGrid
 from standwatch.pipeline.types import Answer, ReadRequest, Window
@@ -31,8 +31,7 @@ def ask_memory(memory: Path, feed: str, question: str, last_ms: int) -> Answer:
     ((reading,),) = inference.read([ReadRequest(held, span, (query,))])
     most = config.reading.evidence_frames
     if config.reading.method == "passes":
-        window = thin(reader.window(feed, span), config.reading.max_frames, inference.frames_per_clip)
-        chosen = inference.select(window, question, most)
+        chosen = inference.select(inference.thinned(reader.window(feed, span)), question, most)
     else:
         chosen = top_frames(reading.relevance, most)
     evidence = reader.evidence(feed, span, reading.frame_ms[chosen], reading.relevance[chosen])

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -99,15 +100,15 @@ class Inference:
     def read(self, requests: Sequence[ReadRequest]) -> list[list[Reading]]:
         """All questions about all windows in one pass; a window without frames gives `unknown` to every one.
 
-        A window of more than `reading.max_frames` frames is read as evenly spread clips of it, in one sequence.
-        Raises `BadInput` when one has tokens of another model or damaged ones, or a question that cannot be asked.
+        Of a window of more than `reading.max_frames` frames evenly spread clips are read, in one sequence, as many as
+        fit. Raises `BadInput` when one has tokens of another model or damaged ones, or a question that cannot be asked.
         """
         began = time.perf_counter()
         spans = [_span(request) for request in requests]
         full = [index for index, (first, end) in enumerate(spans) if first < end]
         for index in full:
             self._check_space(requests[index].memory.token_space)
-        windows = {index: self._thinned(requests[index]) for index in full}
+        windows = {index: self._own_frames(requests[index]) for index in full}
         try:
             views = self._views([(requests[index], windows[index]) for index in full])
             asked = [
@@ -160,20 +161,17 @@ class Inference:
         )
         return Completion(written.text, written.prompt_tokens, written.generated_tokens)
 
-    def _thinned(self, request: ReadRequest) -> WindowTokens:
-        """The frames of a request's window itself, without context, at most `reading.max_frames` of them."""
+    def thinned(self, window: WindowTokens) -> WindowTokens:
+        """The window, or evenly spread clips of it that can be read in one sequence."""
+        return thin(window, min(self._reading.max_frames, self._reader.most_frames), self.frames_per_clip)
+
+    def _own_frames(self, request: ReadRequest) -> WindowTokens:
+        """The frames of a request's window itself, without context, or as many of them as can be read."""
         memory, inside = request.memory, slice(*_span(request))
-        window = WindowTokens(
-            memory.feed_id,
-            request.window,
-            memory.topic,
-            memory.partition,
-            memory.frame_ms[inside],
-            memory.frame_offset[inside],
-            memory.tokens[inside],
-            memory.token_space,
-        )
-        return thin(window, self._reading.max_frames, self.frames_per_clip)
+        times, offsets, tokens = memory.frame_ms[inside], memory.frame_offset[inside], memory.tokens[inside]
+        window = replace(memory, window=request.window, frame_ms=times, frame_offset=offsets, tokens=tokens)
+        in_segments = self._reading.method == "segments" and len(window.frame_ms) <= self._reading.max_frames
+        return window if in_segments else self.thinned(window)
 
     def _views(self, windows: Sequence[tuple[ReadRequest, WindowTokens]]) -> list[tuple[View, ...]]:
         """Where the decoder finds the frames of each window: in segments, or as one sequence of their own."""

@@ -31,6 +31,7 @@ UNCLEAR = ("unclear", "Unclear")
 WHOLE = ScoreType.parse("default")
 SEGMENTS = ScoreType.parse("segments_8_4")
 DUPLICATE = 2  # pass starts stay multiples of 4 frames
+FOR_WORDS = 512  # positions of a sequence that are kept for its words
 QUESTIONS_TOGETHER = 32  # of one video in one pass: every question's rows are compared with all others' to be hidden
 
 
@@ -58,6 +59,11 @@ class Reader:
                 "verdicts cannot be told apart; use another tokenizer"
             )
         self._verdict_ids = [sorted(ids) for ids in begun]
+
+    @property
+    def most_frames(self) -> int:
+        """Frames that fit into one sequence with the words about them."""
+        return max(1, (self._decoder.config.positions - FOR_WORDS) // self._shape[0])
 
     @torch.inference_mode()
     def view(self, tokens: Float16Array) -> View:

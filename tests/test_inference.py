@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from standwatch.actors.inference import Inference, rounds
+from standwatch.compression.reader import FOR_WORDS
 from standwatch.configs.load import load_config
 from standwatch.configs.schema import ModelConfig, ReadingConfig
 from standwatch.pipeline.errors import BadInput
@@ -325,6 +326,19 @@ def test_a_window_longer_than_allowed_is_read_as_whole_clips_spread_over_it(
     (expected,) = inference(config, PASSES).read([replace(request, memory=by_hand)])
     assert alike(readings, expected)
     assert len(model.read([request_of(batches, 8, 20)])[0][0].frame_ms) == 12
+
+
+@BOTH
+def test_a_window_the_model_has_no_positions_for_is_read_as_clips_spread_over_it(config: ModelConfig) -> None:
+    """Of 48 frames 20 fit beside their words; segments, which have positions of their own, hold more."""
+    positions = FOR_WORDS + 20 * config.frame_tokens
+    short = replace(config, language=replace(config.language, positions=positions))
+    request = request_of(inference(short).compress(clips_of("hall", 0, 48)), 0, 48)
+    for reading in (replace(SEGMENTS, max_frames=40), replace(PASSES, max_frames=40), PASSES):
+        assert len(inference(short, reading).read([request])[0][0].frame_ms) == 20
+    whole = inference(short, SEGMENTS)
+    assert len(whole.read([request])[0][0].frame_ms) == 48
+    assert len(whole.select(whole.thinned(request.memory), "Is a person in view?", 8)) == 8
 
 
 def test_words_rest_on_the_evidences_tokens(model: Inference) -> None:
