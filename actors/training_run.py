@@ -9,6 +9,7 @@ import logging
 import random
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import torch.distributed
 from ray.train import CheckpointConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from standwatch.compression.checkpoint import load_model
 from standwatch.compression.training import Recipe
@@ -97,7 +99,7 @@ def _work(given: dict[str, Any]) -> None:
     while step < course.steps:
         chance = random.Random(f"{course.seed} {step} {rank}")
         losses.append(learner.gradients(chance.sample(examples, min(share, len(examples))), course.questions, chance))
-        _average(learner, workers)
+        average_gradients(learner.learning, workers)
         learner.step(step, course.steps)
         step += 1
         done = step == course.steps
@@ -139,13 +141,17 @@ def _resume(learner: Learner) -> int:
     return int(progress["step"])
 
 
-def _average(learner: Learner, workers: int) -> None:
-    """The mean of all workers' gradients."""
+def average_gradients(weights: Sequence[nn.Parameter], workers: int) -> None:
+    """Give each worker the mean of all workers' gradients; weights that have none have none in any.
+
+    In one message: there are hundreds of weights, most of them small.
+    """
     if workers > 1:
-        for weight in learner.learning:
-            if weight.grad is not None:
-                torch.distributed.all_reduce(weight.grad)
-                weight.grad /= workers
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        together = torch.cat([gradient.flatten() for gradient in gradients]) / workers
+        torch.distributed.all_reduce(together)
+        for gradient, mean in zip(gradients, torch.split(together, [one.numel() for one in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
 
 def _examined(learner: Learner, exam: list[Example]) -> dict[str, float]:

@@ -65,12 +65,12 @@ def curve(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / CURVE).read_text().splitlines()]
 
 
-def test_a_run_learns_and_the_same_command_goes_on_where_it_ended(course: Course, tmp_path: Path) -> None:
+def test_a_run_learns_and_goes_on_where_it_ended_with_another_number_of_workers(course: Course, tmp_path: Path) -> None:
     base = replace(TINY, language=replace(TINY.language, vocab=330), checkpoint=str(tmp_path / "base"))
     folder = tmp_path / "run"
     try:
         first = load_file(train(course, base, folder, workers=1, use_gpu=False))
-        second = load_file(train(replace(course, steps=100), base, folder, workers=1, use_gpu=False))
+        second = load_file(train(replace(course, steps=100), base, folder, workers=2, use_gpu=False))
     finally:
         ray.shutdown()
     lines = curve(folder)
