@@ -62,10 +62,11 @@ class LessonFootage:
             found.append(Example(own, take.times_ms, objects, tuple(asked), take.source))
         return found
 
-    def shard(self, number: int, takes: int, for_tests: bool) -> list[Example]:
+    def shard(self, number: int, takes: int, for_tests: bool, *, stills: bool = False) -> list[Example]:
         """The examples of the takes that belong to a shard's number."""
         first = number * takes + (TEST_SEEDS if for_tests else 0)
-        return self.examples([draw_take(first + take, self._places) for take in range(takes)], first)
+        drawn = [draw_take(first + take, self._places, stills=stills) for take in range(takes)]
+        return self.examples(drawn, first)
 
     @torch.inference_mode()
     def _features(self, pictures: UInt8Array) -> torch.Tensor:

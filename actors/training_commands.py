@@ -33,6 +33,9 @@ def film(
     first: Annotated[int, typer.Option(min=0, help="Number of the first; scenes depend on it alone.")] = 0,
     takes: Annotated[int, typer.Option(min=1, help="Scenes in a file.")] = 64,
     for_tests: Annotated[bool, typer.Option("--for-tests", help="Scenes and places that training never sees.")] = False,
+    stills: Annotated[
+        bool, typer.Option("--stills", help="Single frames only: quick to film, and learnt from.")
+    ] = False,
     style: Annotated[str, typer.Option(help=f"Set of drawings: {', '.join(SETS)}.")] = TRAINING,
     threads: Annotated[int, typer.Option(min=1, help="Of the vision tower.")] = 2,
 ) -> None:
@@ -45,13 +48,13 @@ def film(
     from standwatch.compression.tuning.examples import write_shard
 
     torch.set_num_threads(threads)
-    kind = f"{style}{'-test' if for_tests else ''}-{takes}"
+    kind = f"{style}{'-test' if for_tests else ''}{'-stills' if stills else ''}-{takes}"
     names = {number: f"{kind}-{number:06}" for number in range(first, first + shards)}
     missing = [number for number, name in names.items() if name not in complete(to)]
     if missing:
         footage = LessonFootage(load_model(base_model()).model, load_artwork(style))
         for number in track(missing, "filming"):
-            write_shard(to, names[number], footage.shard(number, takes, for_tests))
+            write_shard(to, names[number], footage.shard(number, takes, for_tests, stills=stills))
     print(f"{to}: {len(names)} files of {takes} scenes, {len(missing)} of them new")
 
 

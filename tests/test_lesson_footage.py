@@ -45,13 +45,19 @@ def test_scenes_and_places_for_tests_are_none_that_training_sees() -> None:
     assert places and kept and not places & kept
 
 
-def test_half_the_takes_are_single_frames_and_windows_keep_their_spacing() -> None:
+def test_most_takes_are_single_frames_and_windows_keep_their_spacing() -> None:
     takes = [draw_take(seed) for seed in range(200)]
     single = [take for take in takes if len(take.times_ms) == 1]
-    assert 70 < len(single) < 130
+    assert 100 < len(single) < 160
     for take in takes:
         assert take.times_ms[-1] < take.scene.length_ms
         assert len(set(np.diff(take.times_ms).tolist())) <= 1
+
+
+def test_every_take_is_a_single_frame_where_only_stills_are_wanted() -> None:
+    assert {len(draw_take(seed, stills=True).times_ms) for seed in range(40)} == {1}
+    still = next(seed for seed in range(40) if len(draw_take(seed).times_ms) == 1)
+    assert draw_take(still, stills=True) == draw_take(still)
 
 
 def test_a_picture_is_coded_with_loss_and_more_of_it_at_a_worse_quality() -> None:

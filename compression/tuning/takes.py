@@ -28,12 +28,15 @@ class Take:
     source: str  # says how it was made
 
 
-def draw_take(seed: int, real_places: tuple[str, ...] = ()) -> Take:
-    """The take of this seed. Scenes stand at sites, and before pictures of real places where there are any."""
+def draw_take(seed: int, real_places: tuple[str, ...] = (), *, stills: bool = False) -> Take:
+    """The take of this seed, a single frame if only `stills` are wanted.
+
+    Scenes stand at sites, and before pictures of real places where there are any.
+    """
     chance = random.Random(f"take {seed}")
     site = chance.choice((*SITES, *SITES, *(f"real {name}" for name in real_places)))
     place_seed = chance.randrange(_PLACES) + (_PLACES if seed >= TEST_SEEDS else 0)
-    if chance.random() < 0.65:
+    if chance.random() < 0.65 or stills:
         count = chance.choice((0, 1, 1, 2, 2, 3, 3, 4))
         scene = still(seed, site, count, place_seed=place_seed, width=_SIDE_PX, height=_SIDE_PX)
         return Take(scene, (500,), f"still {site} {seed}")
