@@ -197,7 +197,7 @@ def truth(query: StandingQuery, film: Shown) -> Truth:
 def shared(count: int, of: int) -> str:
     """'9 of 10 (0.596 .. 0.982)'"""
     low, high = wilson(count, of) if of else (0.0, 1.0)
-    return f"{count} of {of} ({abs(low):.3f} .. {high:.3f})"
+    return f"{count} of {of} ({low:.3f} .. {high:.3f})"
 
 
 def told(name: str, one: Tally) -> None:

@@ -15,6 +15,7 @@ def test_the_interval_is_wilsons() -> None:
     """8 of 10 by the formula's usual tables: 0.490 .. 0.943; all of 10: 0.722 .. 1."""
     assert wilson(8, 10) == (pytest.approx(0.490, abs=1e-3), pytest.approx(0.943, abs=1e-3))
     assert wilson(10, 10) == (pytest.approx(0.722, abs=1e-3), pytest.approx(1.0))
+    assert wilson(0, 7)[0] == 0 and str(wilson(0, 7)[0]) == "0.0"
 
 
 def test_verdicts_that_are_right_as_often_as_they_say_are_calibrated() -> None:
@@ -32,9 +33,9 @@ def test_each_bin_counts_by_how_many_verdicts_are_in_it_and_words_do_not_count()
 
 
 def test_a_figure_prints_its_interval_and_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert not told("presence", [marked(0.9, True)] * 8 + [marked(0.9, False)] * 2, 0.97)
+    assert not told("presence", [True] * 8 + [False] * 2, 0.97)
     said = capsys.readouterr().out
     assert "presence: 8 of 10 right, 95 % interval 0.490 .. 0.943" in said
     assert "presence 0.800 target >=0.97 short" in said
-    assert told("presence", [marked(0.9, True)], None)
+    assert told("presence", [True], None)
     assert not told("presence", [], None)
