@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from standwatch.pipeline.answers import top_frames
-from standwatch.pipeline.clock import rfc3339
+from standwatch.pipeline.clock import rfc3339, time_of_day
 from standwatch.pipeline.errors import BadInput, Unavailable
 from standwatch.pipeline.memory import MemoryReader
 from standwatch.pipeline.types import Alert, Transition, Window
@@ -163,7 +163,7 @@ def _article(shown: ShownAlert) -> str:
 def _state(last: Alert) -> str:
     if last.transition is Transition.OPENED:
         return "open"
-    heard = f"{last.probability:.2f} at {_clock(last.observed_ms)}"
+    heard = f"{last.probability:.2f} at {time_of_day(last.observed_ms)}"
     if last.transition is Transition.UPDATED:
         return f"open, {heard}"
     return f"closed, {heard}" + (f" ({escape(last.reason)})" if last.reason else "")
@@ -176,8 +176,4 @@ def _figure(feed_id: str, picture: Picture) -> str:
 
 
 def _day(at_ms: int) -> str:
-    return f"{rfc3339(at_ms)[:10]} {_clock(at_ms)}"
-
-
-def _clock(at_ms: int) -> str:
-    return rfc3339(at_ms)[11:19]
+    return f"{rfc3339(at_ms)[:10]} {time_of_day(at_ms)}"

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from standwatch.actors.topology import SystemStatus
-from standwatch.pipeline.clock import now_ms, rfc3339
+from standwatch.pipeline.clock import now_ms, time_of_day
 from standwatch.pipeline.types import Alert, Answer, StandingQuery
 
 
@@ -26,14 +26,14 @@ class Recent:
         self.answers += 1
         words = f" {escape(_one_line(answer.text))!r}" if answer.text else ""
         self.lines.append(
-            f"[cyan]answer[/] {_clock(answer.window.to_ms)} {answer.feed_id} {answer.query_id}: "
+            f"[cyan]answer[/] {time_of_day(answer.window.to_ms)} {answer.feed_id} {answer.query_id}: "
             f"{answer.verdict.value} {answer.probability:.2f}{words} [dim](weights: {answer.weights})[/]"
         )
 
     def add_alert(self, alert: Alert) -> None:
         self.alerts += 1
         self.lines.append(
-            f"[bold red]alert {alert.transition.value}[/] {_clock(alert.observed_ms)} {alert.feed_id} "
+            f"[bold red]alert {alert.transition.value}[/] {time_of_day(alert.observed_ms)} {alert.feed_id} "
             f"{alert.query.query_id}: {alert.verdict.value} {alert.probability:.2f}"
         )
 
@@ -46,7 +46,7 @@ def render(status: SystemStatus, queries: Sequence[StandingQuery], recent: Recen
     for feed in status.feeds:
         behind = max(0, now_ms() - feed.watermark_ms) / 1000
         feeds.add_row(
-            feed.feed_id, str(feed.at.partition), str(feed.frames), _clock(feed.watermark_ms), f"{behind:.1f} s"
+            feed.feed_id, str(feed.at.partition), str(feed.frames), time_of_day(feed.watermark_ms), f"{behind:.1f} s"
         )
     shards = Table(title="Shards", title_justify="left", expand=True)
     for column in ("shard", "state", "records", "lag", "frames", "in flight", "late frames", "dead letters", "rewinds"):
@@ -77,10 +77,6 @@ def render(status: SystemStatus, queries: Sequence[StandingQuery], recent: Recen
     weights = answerer.weights if answerer else ""
     note = f"weights: {weights}" + (" - computed for real, meaning nothing yet" if weights == "untrained" else "")
     return Group(feeds, shards, asked, Text.from_markup(said), Text(foot), Text(note, style="yellow"))
-
-
-def _clock(at_ms: int) -> str:
-    return rfc3339(at_ms)[11:19]
 
 
 def _one_line(text: str, width: int = 60) -> str:

@@ -22,7 +22,9 @@ from importlib.resources import files
 import numpy as np
 import torch
 
-from benchmarks.models import verdict
+from benchmarks.matmuls import in_turns
+from benchmarks.models import PREFIX, rows, verdict
+from benchmarks.questions import ROWS, SHARED, TEXT, WHOLE
 from standwatch.actors.freed_memory import give_back
 from standwatch.actors.inference import Inference
 from standwatch.actors.topology import LARGE_TENSOR
@@ -31,7 +33,6 @@ from standwatch.compression.asking import Inquiry, ask
 from standwatch.compression.checkpoint import load_model
 from standwatch.compression.frame_selection import relevant_layers
 from standwatch.compression.packing import pack
-from standwatch.compression.qcomp import QueryRows, ScoreType
 from standwatch.configs.load import load_config
 from standwatch.configs.schema import StandwatchConfig
 from standwatch.pipeline.queries import parse_queries
@@ -48,7 +49,7 @@ from standwatch.pipeline.types import (
 
 FEEDS, FPS, CLIP, SIDE = 4, 2, 4, 224
 SECONDS, WARM_UP = 96, 48
-SHARED, TEXT, SEGMENT = 27, 50, 48
+SEGMENT, QUESTIONS = 48, 3  # frames, and yes/no questions of a feed
 TARGET = 2 / 3
 
 
@@ -70,35 +71,27 @@ def parts(config: StandwatchConfig) -> None:
     """Print how fast each part is alone."""
     loaded = load_model(config.model).model
     pack(loaded)
-    decoder, dtype = loaded.decoder, loaded.decoder.embed_tokens.weight.dtype
-    pixels = torch.randn(FEEDS, CLIP, 3, SIDE, SIDE).to(dtype)
-    prefix, video = (torch.randn(*shape, decoder.config.width).to(dtype) for shape in ((14,), (SEGMENT, 16)))
-    tokens = torch.split(video, CLIP)
-    caches = [decoder.empty(loaded.lpcomp_schedule, prefix, SEGMENT)] * (2 * FEEDS)
+    decoder = loaded.decoder
+    pixels = torch.randn(FEEDS, CLIP, 3, SIDE, SIDE).to(decoder.embed_tokens.weight)
+    prefix, video = rows(decoder, PREFIX), rows(decoder, SEGMENT, loaded.config.tokens_per_frame)
+    empty = [decoder.empty(loaded.lpcomp_schedule, prefix, SEGMENT)] * (2 * FEEDS)
 
     def appended() -> None:
-        now = caches
-        for clip in tokens:
-            now = decoder.append(now, [clip] * len(now)).caches
+        caches = empty
+        for clip in torch.split(video, CLIP):
+            caches = decoder.append(caches, [clip] * len(caches)).caches
 
     cache = decoder.prefill(loaded.lpcomp_schedule, prefix, video)
-    rows = torch.randn(TEXT, decoder.config.width).to(dtype)
-    inquiry = Inquiry(cache, rows[:SHARED], (rows[SHARED:],) * 3, (QueryRows(SHARED, TEXT - 3),) * 3)
+    inquiry = Inquiry(cache, rows(decoder, SHARED), (rows(decoder, TEXT - SHARED),) * QUESTIONS, (ROWS,) * QUESTIONS)
     layers = relevant_layers(decoder.config.layers)
-    _rate("vision and projector", "frames/s", FEEDS * CLIP, lambda: loaded.compress(pixels))
-    _rate("LP-Comp", "frames/s", FEEDS * SEGMENT, appended)
-    asked = [inquiry] * FEEDS
-    _rate("questions", "questions/s", 3 * FEEDS, lambda: ask(decoder, asked, layers, ScoreType.parse("default")))
-
-
-def _rate(what: str, unit: str, count: int, work: Callable[[], object]) -> None:
-    work()
-    spent = []
-    for _ in range(5):
-        began = time.perf_counter()
-        work()
-        spent.append(time.perf_counter() - began)
-    print(f"{what}: {count / statistics.median(spent):.1f} {unit}", flush=True)
+    works: dict[str, Callable[[], object]] = {
+        "vision and projector, frames/s": lambda: loaded.compress(pixels),
+        "LP-Comp, frames/s": appended,
+        "questions/s": lambda: ask(decoder, [inquiry] * FEEDS, layers, WHOLE),
+    }
+    counts = FEEDS * CLIP, FEEDS * SEGMENT, FEEDS * QUESTIONS
+    for count, (what, seconds) in zip(counts, in_turns(works, 5).items(), strict=True):
+        print(f"{what}: {count / statistics.median(seconds):.1f}", flush=True)
 
 
 def live(config: StandwatchConfig) -> float:

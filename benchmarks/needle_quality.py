@@ -40,6 +40,8 @@ from standwatch.compression.frame_selection import (
     Int64Array,
     best_frames,
     pass_frames,
+    pass_length,
+    pass_starts,
     relevant_layers,
     sum_passes,
 )
@@ -151,10 +153,8 @@ def recall(selected: Collection[int], shown: Collection[int], keep: int) -> floa
 def passes(frames: int, score_type: ScoreType) -> list[Int64Array]:
     """Frame numbers of the published passes with another stride, or with the whole video's length if that is less."""
     stride = min(PASS_FRAMES, frames)
-    rounds = -(-frames // stride)
-    shift = GROUP // DUPLICATE + stride // DUPLICATE
-    starts = [stride * turn + turn // rounds * shift for turn in range(DUPLICATE * rounds)]
-    return [pass_frames(start, stride + 2 * score_type.stride * GROUP, frames) for start in starts]
+    length = pass_length(score_type, stride)
+    return [pass_frames(start, length, frames) for start in pass_starts(frames, DUPLICATE, stride)]
 
 
 class Seeker:

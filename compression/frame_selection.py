@@ -16,18 +16,18 @@ PASS_STRIDE = 512  # frames a pass scores validly, and by which the next one sta
 LEAST_FRAMES = 1024  # fewer are read in one go
 
 
-def pass_length(score_type: ScoreType) -> int:
+def pass_length(score_type: ScoreType, stride: int = PASS_STRIDE) -> int:
     """Frames in one pass: the stride plus half a window of clips on either side."""
-    return PASS_STRIDE + 2 * score_type.stride * GROUP
+    return stride + 2 * score_type.stride * GROUP
 
 
-def pass_starts(frames: int, duplicate: int) -> list[int]:
+def pass_starts(frames: int, duplicate: int, stride: int = PASS_STRIDE) -> list[int]:
     """First frame of every pass over a video of `frames`; it is gone over `duplicate` times, each time shifted."""
     if frames < 1 or duplicate < 1:
         raise ValueError(f"passes need frames and duplicate of at least 1, not {frames} and {duplicate}")
-    rounds = -(-frames // PASS_STRIDE)
-    shift = GROUP // duplicate + PASS_STRIDE // duplicate
-    return [(PASS_STRIDE * i + i // rounds * shift) % frames for i in range(duplicate * rounds)]
+    rounds = -(-frames // stride)
+    shift = GROUP // duplicate + stride // duplicate
+    return [(stride * i + i // rounds * shift) % frames for i in range(duplicate * rounds)]
 
 
 def pass_frames(start: int, length: int, frames: int) -> Int64Array:

@@ -18,7 +18,7 @@ class Packed(nn.Module):
         # Attributes, not buffers: a blocked weight can be neither saved nor moved.
         self.weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
         self.bias = None if linear.bias is None else linear.bias.detach()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.out_features = linear.out_features
 
     def forward(self, rows: Tensor) -> Tensor:
         product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, "none", [], "")

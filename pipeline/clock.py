@@ -20,6 +20,11 @@ def rfc3339(at_ms: int) -> str:
     return (_EPOCH + timedelta(milliseconds=at_ms)).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at_ms % 1000:03d}Z"
 
 
+def time_of_day(at_ms: int) -> str:
+    """`09:30:00`, in UTC."""
+    return rfc3339(at_ms)[11:19]
+
+
 def parse_rfc3339(text: str, field: str) -> int:
     """Milliseconds since the epoch of an RFC 3339 time. Raises `BadInput` naming `field`."""
     match = _RFC3339.fullmatch(text)

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
+from standwatch.compression.checkpoint_saving import save
 from standwatch.compression.xcomp import XComp
 from standwatch.configs.schema import LanguageConfig, ModelConfig, VisionConfig
 
@@ -90,6 +91,15 @@ def write_settings(folder: Path, **changes: object) -> None:
     generation = {"repetition_penalty": 1.1, "eos_token_id": [259, 257]}
     (folder / "generation_config.json").write_text(json.dumps(generation))
     trained_tokenizer().save(str(folder / "tokenizer.json"))
+
+
+def save_with_tokenizer(model: XComp, folder: Path) -> None:
+    """A model as a checkpoint that can be loaded with the tokenizer of its origin."""
+    origin = folder.with_name(f"origin of {folder.name}")
+    origin.mkdir()
+    (origin / "config.json").write_text("{}")
+    trained_tokenizer().save(str(origin / "tokenizer.json"))
+    save(model, folder, origin=origin)
 
 
 def trained_tokenizer() -> Tokenizer:

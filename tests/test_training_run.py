@@ -10,13 +10,12 @@ import torch
 from safetensors.torch import load_file
 
 from standwatch.actors.training_run import CURVE, Course, train
-from standwatch.compression.checkpoint_saving import save
 from standwatch.compression.tuning.examples import Example, Object, write_shard
 from standwatch.compression.tuning.learner import Stage
 from standwatch.compression.tuning.quiz import Asked
 from standwatch.compression.tuning.quiz_claims import Topic
 from standwatch.compression.xcomp import build
-from tests.checkpoint_folder import trained_tokenizer
+from tests.checkpoint_folder import save_with_tokenizer
 from tests.tiny_models import TINY, drawn, normal
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -38,11 +37,7 @@ def course(tmp_path: Path) -> Course:
     write_shard(exam, "one", [example(number) for number in range(100, 110)])
     model = build(replace(TINY, language=replace(TINY.language, vocab=330)))
     drawn(model, 3)
-    origin = tmp_path / "origin"
-    origin.mkdir()
-    (origin / "config.json").write_text("{}")
-    trained_tokenizer().save(str(origin / "tokenizer.json"))
-    save(model, tmp_path / "base", origin=origin)
+    save_with_tokenizer(model, tmp_path / "base")
     return Course(
         stage=Stage.COMPRESS,
         lessons=str(lessons),

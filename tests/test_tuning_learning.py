@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from standwatch.compression.checkpoint import load_model
-from standwatch.compression.checkpoint_saving import save
 from standwatch.compression.labels import IGNORED
 from standwatch.compression.prompt import build_prompt
 from standwatch.compression.tokenizer import byte_level
@@ -23,9 +22,9 @@ from standwatch.compression.tuning.quiz import Asked
 from standwatch.compression.tuning.quiz_claims import Topic
 from standwatch.compression.tuning.release import read_learnt, write_release, write_tuned
 from standwatch.compression.world.palette import COLOURS
-from standwatch.compression.xcomp import XComp, build
-from tests.checkpoint_folder import trained_tokenizer
-from tests.tiny_models import TINY, drawn, normal
+from standwatch.compression.xcomp import XComp
+from tests.checkpoint_folder import save_with_tokenizer
+from tests.tiny_models import TINY, fresh_xcomp, normal
 
 TOKENIZER = byte_level()
 ASKED = (
@@ -37,26 +36,20 @@ DOG = Object("dog", "", (0.0, 0.0, 0.5, 0.5))
 RED_CAR = Object("car", "red", (0.5, 0.25, 1.0, 0.75))
 
 
-def tiny() -> XComp:
-    model = build(TINY)
-    drawn(model, 3)
-    return model
-
-
 def example(frames: int = 2, seed: int = 0) -> Example:
     features = normal(frames, 4, TINY.vision.width, seed=seed).half()
     return Example(features, tuple(range(0, 500 * frames, 500)), ((DOG,),) * frames, ASKED, "by hand")
 
 
 def learner(stage: Stage, model: XComp | None = None) -> Learner:
-    return Learner(model or tiny(), TOKENIZER, stage, Recipe(learning_rate=3e-3, warm_up=0.0), rank=4)
+    return Learner(model or fresh_xcomp(), TOKENIZER, stage, Recipe(learning_rate=3e-3, warm_up=0.0), rank=4)
 
 
 # adapters
 
 
 def test_additions_change_nothing_until_they_have_learnt_and_then_the_merged_weights_compute_the_same() -> None:
-    model = tiny()
+    model = fresh_xcomp()
     base = {name: weight.clone() for name, weight in model.decoder.state_dict().items()}
     before = run(model)
     adapt(model.decoder, rank=4, seed=0)
@@ -66,7 +59,7 @@ def test_additions_change_nothing_until_they_have_learnt_and_then_the_merged_wei
             if name.endswith(".up"):
                 weight.normal_(0, 0.1)
     assert (run(model) - before).abs().max() > 0.01
-    plain = tiny()
+    plain = fresh_xcomp()
     plain.decoder.load_state_dict(merged(base, additions(model.decoder)))
     torch.testing.assert_close(run(plain), run(model), rtol=1e-4, atol=1e-4)
 
@@ -79,7 +72,7 @@ def run(model: XComp) -> torch.Tensor:
 
 
 def test_every_linear_layer_of_the_decoder_has_an_addition_and_nothing_else_learns() -> None:
-    model = tiny()
+    model = fresh_xcomp()
     adapt(model.decoder, rank=2, seed=0)
     assert len(additions(model.decoder)) == TINY.language.layers * 7 * 2
     learning = {name for name, weight in model.decoder.named_parameters() if weight.requires_grad}
@@ -87,7 +80,7 @@ def test_every_linear_layer_of_the_decoder_has_an_addition_and_nothing_else_lear
 
 
 def test_additions_of_another_rank_or_base_are_refused() -> None:
-    one, other = tiny(), tiny()
+    one, other = fresh_xcomp(), fresh_xcomp()
     adapt(one.decoder, rank=2, seed=0)
     adapt(other.decoder, rank=3, seed=0)
     with pytest.raises(ValueError, match="another rank"):
@@ -97,7 +90,7 @@ def test_additions_of_another_rank_or_base_are_refused() -> None:
     with pytest.raises(ValueError, match="of another kind"):
         merged({}, {"weight": torch.zeros(1)})
     with pytest.raises(ValueError, match="rank"):
-        adapt(tiny().decoder, rank=0, seed=0)
+        adapt(fresh_xcomp().decoder, rank=0, seed=0)
 
 
 # alignment
@@ -140,7 +133,7 @@ def test_the_loss_is_least_for_tokens_that_point_to_the_right_words() -> None:
 
 
 def test_tokens_get_as_far_from_the_mean_of_all_words_as_words_are_and_keep_their_direction() -> None:
-    model = tiny()
+    model = fresh_xcomp()
     embedding = model.decoder.embed_tokens.weight + 1.0  # the mean is far from nothing
     lexicon = lexicon_of(embedding, TOKENIZER.encode)
     features = normal(50, 4, TINY.vision.width)
@@ -204,7 +197,7 @@ def test_a_shard_without_its_second_file_does_not_count(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stage", [Stage.ALIGN, Stage.TUNE, Stage.COMPRESS])
 def test_each_stage_learns_its_examples_and_changes_nothing_else(stage: Stage) -> None:
-    model = tiny()
+    model = fresh_xcomp()
     own = learner(stage, model)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     examples = [example(seed=1), example(seed=2)]
@@ -221,7 +214,7 @@ def test_each_stage_learns_its_examples_and_changes_nothing_else(stage: Stage) -
 
 
 def test_compression_learns_with_the_published_schedule_and_tuning_with_every_token() -> None:
-    assert learner(Stage.COMPRESS).schedule == tiny().lpcomp_schedule
+    assert learner(Stage.COMPRESS).schedule == fresh_xcomp().lpcomp_schedule
     assert set(learner(Stage.TUNE).schedule.tokens_by_layer) == {TINY.tokens_per_frame}
 
 
@@ -267,11 +260,7 @@ def test_a_run_that_goes_on_from_what_was_saved_is_the_run_that_was_not_stopped(
 
 def test_what_is_released_becomes_an_ordinary_checkpoint_that_computes_what_was_learnt(tmp_path: Path) -> None:
     base = tmp_path / "base"
-    origin = tmp_path / "origin"
-    origin.mkdir()
-    (origin / "config.json").write_text("{}")
-    trained_tokenizer().save(str(origin / "tokenizer.json"))
-    save(tiny(), base, origin=origin)
+    save_with_tokenizer(fresh_xcomp(), base)
     config = replace(TINY, checkpoint=str(base))
     model = load_model(config).model
     own = learner(Stage.TUNE, model)
@@ -287,4 +276,4 @@ def test_what_is_released_becomes_an_ordinary_checkpoint_that_computes_what_was_
     write_tuned(base, tmp_path / "release.safetensors", tmp_path / "tuned")
     tuned = load_model(replace(config, checkpoint=str(tmp_path / "tuned"))).model
     torch.testing.assert_close(run(tuned), run(model), rtol=0.02, atol=0.02)
-    assert (run(tuned) - run(tiny())).abs().max() > 0.1
+    assert (run(tuned) - run(fresh_xcomp())).abs().max() > 0.1

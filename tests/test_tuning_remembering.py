@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from standwatch.compression.checkpoint import load_model
-from standwatch.compression.checkpoint_saving import save
 from standwatch.compression.prompt import prefix_ids
 from standwatch.compression.tokenizer import byte_level
 from standwatch.compression.training import Recipe
@@ -20,19 +19,13 @@ from standwatch.compression.tuning.quiz_claims import Topic
 from standwatch.compression.tuning.release import write_release, write_tuned
 from standwatch.compression.tuning.remembering import frame_targets, left_of
 from standwatch.compression.world.palette import COLOURS
-from standwatch.compression.xcomp import XComp, build
-from tests.checkpoint_folder import trained_tokenizer
-from tests.tiny_models import TINY, drawn, normal
+from standwatch.compression.xcomp import XComp
+from tests.checkpoint_folder import save_with_tokenizer
+from tests.tiny_models import TINY, fresh_xcomp, normal
 
 TOKENIZER = byte_level()
 DOG = Object("dog", "", (0.0, 0.0, 0.5, 0.4))
 RED_CAR = Object("car", "red", (0.6, 0.6, 1.0, 0.9))
-
-
-def tiny() -> XComp:
-    model = build(TINY)
-    drawn(model, 3)
-    return model
 
 
 def example(shows: Object, seed: int) -> Example:
@@ -45,7 +38,7 @@ EXAMPLES = [example(DOG, 1), example(RED_CAR, 2)]
 
 
 def trained(stage: Stage, start: Learner | None, steps: int, model: XComp | None = None) -> tuple[Learner, list[float]]:
-    own = Learner(model or tiny(), TOKENIZER, stage, Recipe(learning_rate=5e-3, warm_up=0.0), rank=4)
+    own = Learner(model or fresh_xcomp(), TOKENIZER, stage, Recipe(learning_rate=5e-3, warm_up=0.0), rank=4)
     if start is not None:
         own.take({name: weight.clone() for name, weight in start.learnt().items()})
     losses = []
@@ -67,7 +60,7 @@ def test_every_object_of_a_frame_has_an_equal_share_of_its_words() -> None:
 
 
 def test_what_is_left_of_frames_in_training_is_what_appending_them_leaves() -> None:
-    model = tiny()
+    model = fresh_xcomp()
     prefix = model.decoder.embed([1, 2, 3])
     videos = [normal(3, 4, 24, seed=5), normal(1, 4, 24, seed=6)]
     left = left_of(model.decoder, model.lpcomp_schedule, prefix, videos)
@@ -78,7 +71,7 @@ def test_what_is_left_of_frames_in_training_is_what_appending_them_leaves() -> N
 
 
 def test_the_readout_learns_alone_and_is_then_at_the_distance_of_words() -> None:
-    model = tiny()
+    model = fresh_xcomp()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     own, losses = trained(Stage.READOUT, None, 60, model)
     assert losses[-1] < 0.5 * losses[0]
@@ -95,7 +88,7 @@ def test_answers_are_learnt_from_memory_alone_and_from_frames_too() -> None:
     aligned, _ = trained(Stage.READOUT, None, 30)
     own, _ = trained(Stage.REMEMBER, aligned, 150)
     assert own.examine(EXAMPLES) == {Topic.PRESENCE: [True, True]}
-    compressed = Learner(tiny(), TOKENIZER, Stage.COMPRESS, Recipe(), rank=4)
+    compressed = Learner(fresh_xcomp(), TOKENIZER, Stage.COMPRESS, Recipe(), rank=4)
     compressed.take(own.learnt())
     assert compressed.examine(EXAMPLES) == {Topic.PRESENCE: [True, True]}
 
@@ -105,16 +98,13 @@ def test_a_readout_is_taken_over_where_one_was_learnt() -> None:
     second, _ = trained(Stage.REMEMBER, first, 0)
     for name, weight in first.learnt().items():
         assert torch.equal(second.learnt()[name], weight), name
-    without = Learner(tiny(), TOKENIZER, Stage.COMPRESS, Recipe(), rank=4)
+    without = Learner(fresh_xcomp(), TOKENIZER, Stage.COMPRESS, Recipe(), rank=4)
     assert not any(name.startswith("readout.") for name in without.learnt())
 
 
 def test_what_is_released_remembers_live_as_it_was_learnt(tmp_path: Path) -> None:
-    base, origin = tmp_path / "base", tmp_path / "origin"
-    origin.mkdir()
-    (origin / "config.json").write_text("{}")
-    trained_tokenizer().save(str(origin / "tokenizer.json"))
-    save(tiny(), base, origin=origin)
+    base = tmp_path / "base"
+    save_with_tokenizer(fresh_xcomp(), base)
     own, _ = trained(Stage.REMEMBER, trained(Stage.READOUT, None, 20)[0], 20)
     save_file({name: one.contiguous() for name, one in own.learnt().items()}, tmp_path / "learnt.safetensors")
     write_release(tmp_path / "learnt.safetensors", tmp_path / "release.safetensors", {})

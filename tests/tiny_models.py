@@ -57,6 +57,13 @@ def tiny_xcomp(config: ModelConfig = TINY, seed: int = 0) -> XComp:
     return model
 
 
+def fresh_xcomp() -> XComp:
+    """A model of one's own, to be changed."""
+    model = build(TINY)
+    drawn(model, 3)
+    return model
+
+
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 

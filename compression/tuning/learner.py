@@ -98,7 +98,8 @@ class Learner:
 
     def tokens(self, example: Example) -> Tensor:
         """A video's tokens [F, n, D], as the projector makes them today, or [F, 1, D], as memory holds them."""
-        return self._remembered([example])[0] if self._readout else self._projected(example.features)
+        frames = self._projected(example.features)
+        return self._remembered([frames])[0] if self._readout else frames
 
     def gradients(self, examples: Sequence[Example], questions: int, chance: random.Random) -> float:
         """Set the gradients to those of these examples, up to `questions` about each; returns the loss."""
@@ -134,7 +135,8 @@ class Learner:
             features = torch.cat([example.features for example in examples]).float()
             set_distance(self._model.projector, features.to(self.device), self.lexicon)
         if self._stage is Stage.READOUT and self._readout:
-            set_distance(self._readout, torch.cat(self._left(examples)).float(), self.lexicon)
+            left = self._left([self._projected(one.features) for one in examples])
+            set_distance(self._readout, torch.cat(left).float(), self.lexicon)
 
     def learnt(self) -> dict[str, Tensor]:
         """All that training has changed, of any stage, float32, under its names in a checkpoint."""
@@ -193,7 +195,7 @@ class Learner:
 
         frames = [self._projected(one.features) for one in examples]
         if self._stage is Stage.REMEMBER:
-            return loss(self._model.lpcomp_schedule, frames) + loss(self.schedule, self._remembered(examples))
+            return loss(self._model.lpcomp_schedule, frames) + loss(self.schedule, self._remembered(frames))
         return loss(self.schedule, frames)
 
     def _alignment_loss(self, examples: Sequence[Example], chance: random.Random) -> Tensor:
@@ -206,20 +208,20 @@ class Learner:
 
     def _readout_loss(self, examples: Sequence[Example]) -> Tensor:
         wanted = [frame_targets(objects) for one in examples for objects in one.objects]
-        return alignment_loss(torch.cat(self._remembered(examples)), wanted, self.lexicon)
+        frames = [self._projected(one.features) for one in examples]
+        return alignment_loss(torch.cat(self._remembered(frames)), wanted, self.lexicon)
 
     def _projected(self, features: Tensor) -> Tensor:
         tokens: Tensor = self._model.projector(features.to(self.device).float())
         return tokens
 
-    def _left(self, examples: Sequence[Example]) -> list[Tensor]:
-        """What LP-Comp leaves of the frames of each."""
+    def _left(self, videos: Sequence[Tensor]) -> list[Tensor]:
+        """What LP-Comp leaves of each video [F, n, D]."""
         prefix = self.decoder.embed(prefix_ids(self._tokenizer))
         with nullcontext() if self._stage is Stage.REMEMBER else torch.no_grad():
-            frames = [self._projected(one.features) for one in examples]
-            return left_of(self.decoder, self._model.lpcomp_schedule, prefix, frames)
+            return left_of(self.decoder, self._model.lpcomp_schedule, prefix, videos)
 
-    def _remembered(self, examples: Sequence[Example]) -> list[Tensor]:
-        """What memory of one token per frame holds of each video, [F, 1, D]."""
+    def _remembered(self, videos: Sequence[Tensor]) -> list[Tensor]:
+        """What memory of one token per frame holds of each video [F, n, D], as [F, 1, D]."""
         assert self._readout is not None, "only the stages that have one ask"
-        return [self._readout(left.float())[:, None] for left in self._left(examples)]
+        return [self._readout(left.float())[:, None] for left in self._left(videos)]
