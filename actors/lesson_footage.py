@@ -12,12 +12,13 @@ import torch
 
 from standwatch.actors.drawings import load_drawings
 from standwatch.actors.footage import bundled, cut_footage
+from standwatch.actors.real_lessons import TOPICS, RealFrame, real_take
 from standwatch.compression.preprocess import preprocess
 from standwatch.compression.tuning.examples import Example, Object
 from standwatch.compression.tuning.quiz import quiz
 from standwatch.compression.tuning.quiz_claims import Phrasing
 from standwatch.compression.tuning.shown import shown
-from standwatch.compression.tuning.takes import TEST_SEEDS, Take, draw_take
+from standwatch.compression.tuning.takes import SIDE_PX, TEST_SEEDS, Take, draw_take
 from standwatch.compression.world.artwork import Artwork
 from standwatch.compression.world.camera import Camera, UInt8Array
 from standwatch.compression.world.seeing import Seen
@@ -67,6 +68,19 @@ class LessonFootage:
         first = number * takes + (TEST_SEEDS if for_tests else 0)
         drawn = [draw_take(first + take, self._places, stills=stills) for take in range(takes)]
         return self.examples(drawn, first)
+
+    def real(self, frames: Sequence[RealFrame], number: int, takes: int) -> list[Example]:
+        """The examples of a shard's number that real frames make."""
+        first = number * takes
+        chance = random.Random(f"real lessons {first}")
+        drawn = [real_take(frames, first + take, SIDE_PX) for take in range(takes)]
+        features = self._features(recoded(np.stack([picture for picture, _ in drawn]), chance.randint(*_CODING)))
+        found = []
+        for take, ((_, film), own) in enumerate(zip(drawn, features, strict=True)):
+            objects = tuple(_object(one, SIDE_PX, SIDE_PX) for one in film.now)
+            asked = quiz(film, chance, _QUESTIONS[True], TOPICS, self._phrasing)
+            found.append(Example(own[None], film.times_ms, (objects,), tuple(asked), f"real {first + take}"))
+        return found
 
     @torch.inference_mode()
     def _features(self, pictures: UInt8Array) -> torch.Tensor:

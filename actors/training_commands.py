@@ -36,25 +36,37 @@ def film(
     stills: Annotated[
         bool, typer.Option("--stills", help="Single frames only: quick to film, and learnt from.")
     ] = False,
+    real: Annotated[
+        bool, typer.Option("--real", help="Crops of the bundled videos' trained part, instead of drawn scenes.")
+    ] = False,
     style: Annotated[str, typer.Option(help=f"Set of drawings: {', '.join(SETS)}.")] = TRAINING,
     threads: Annotated[int, typer.Option(min=1, help="Of the vision tower.")] = 2,
 ) -> None:
-    """Draw scenes, code them as cameras do, and store what vision makes of them with the truth. Files there stay."""
+    """Store what vision makes of drawn scenes, or real ones, with the truth about them. Files that are there stay."""
     import torch
 
+    from standwatch.actors.footage import bundled
     from standwatch.actors.lesson_footage import LessonFootage, load_artwork
+    from standwatch.actors.real_lessons import real_frames
     from standwatch.compression.checkpoint import load_model
     from standwatch.compression.tuning.examples import shards as complete
     from standwatch.compression.tuning.examples import write_shard
 
     torch.set_num_threads(threads)
-    kind = f"{style}{'-test' if for_tests else ''}{'-stills' if stills else ''}-{takes}"
+    if real and (for_tests or stills):
+        raise BadInput("--real: goes neither with --for-tests nor with --stills; leave them out")
+    drawn = f"{style}{'-test' if for_tests else ''}{'-stills' if stills else ''}"
+    kind = f"{'real' if real else drawn}-{takes}"
     names = {number: f"{kind}-{number:06}" for number in range(first, first + shards)}
     missing = [number for number, name in names.items() if name not in complete(to)]
     if missing:
         footage = LessonFootage(load_model(base_model()).model, load_artwork(style))
+        frames = real_frames(bundled()) if real else []
         for number in track(missing, "filming"):
-            write_shard(to, names[number], footage.shard(number, takes, for_tests, stills=stills))
+            made = (
+                footage.real(frames, number, takes) if real else footage.shard(number, takes, for_tests, stills=stills)
+            )
+            write_shard(to, names[number], made)
     print(f"{to}: {len(names)} files of {takes} scenes, {len(missing)} of them new")
 
 

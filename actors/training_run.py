@@ -34,7 +34,7 @@ LEARNT = "learnt.safetensors"
 CURVE = "curve.jsonl"
 _PROGRESS = "progress.pt"
 _KEPT = 2  # checkpoints of a run
-_MEASURED = 200  # examples by which the distance of tokens from the mean word is set
+_MEASURED = 400  # examples by which features are standardised, and the distance of tokens from the mean word is set
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,9 @@ def _work(given: dict[str, Any]) -> None:
     step = _resume(learner)
     examples = [one for one in _read(course.lessons) if len(one.times_ms) <= course.most_frames]
     exam = _read(course.exam)
+    measured = examples[:: -(-len(examples) // _MEASURED)]
+    if step == 0:
+        learner.begin(measured)
     share = max(1, course.examples_per_step // workers)
     losses: list[float] = []
     began = time.monotonic()
@@ -104,7 +107,7 @@ def _work(given: dict[str, Any]) -> None:
         step += 1
         done = step == course.steps
         if done:
-            learner.finish(examples[:_MEASURED])
+            learner.finish(measured)
         if done or step % course.report_steps == 0:
             line = {"step": step, "loss": sum(losses) / len(losses), "seconds": round(time.monotonic() - began, 1)}
             losses.clear()

@@ -98,7 +98,7 @@ class Examiner:
         return np.asarray(self._projected(example).to(torch.float16).cpu().numpy())
 
     def _projected(self, example: Example) -> torch.Tensor:
-        tokens: torch.Tensor = self.model.projector(example.features.to(self.model.decoder.embed_tokens.weight))
+        tokens: torch.Tensor = self.model.projector(example.features.to(self.model.decoder.embed_tokens.weight.device))
         return tokens
 
 

@@ -154,8 +154,13 @@ def _vision(content: Mapping[str, object], shape: Mapping[str, object], frames_p
     if unknown := sorted(set(shape) - known):
         raise ValueError(f"{_OWN}.vision: {', '.join(unknown)} is unknown here; use the version that wrote it")
     frames_per_clip = entry(content, _FRAMES, int, frames_per_clip)
-    sizes = {key: entry(shape, key, int, None) for key in shape if key != "tower"}
-    return VisionConfig(tower=entry(shape, "tower", str, "umt"), **sizes, frames_per_clip=frames_per_clip)
+    sizes = {key: entry(shape, key, int, None) for key in shape if key not in ("tower", "taps")}
+    taps = entry(shape, "taps", list, [])
+    if not all(isinstance(tap, int) for tap in taps):
+        raise ValueError(f"{_OWN}.vision.taps: {taps} are no numbers of blocks")
+    return VisionConfig(
+        tower=entry(shape, "tower", str, "umt"), **sizes, taps=tuple(taps), frames_per_clip=frames_per_clip
+    )
 
 
 def _tokens_per_frame(content: Mapping[str, object], merging: str, default: int) -> int:

@@ -1,5 +1,8 @@
 """Decides how pixels become patch features where each frame is seen alone: the DINOv2 vision tower (arXiv 2304.07193).
 
+Its last block tells scenes apart better than things: colours and small objects are plainer half-way up. So features may
+be taken after several blocks (`VisionConfig.taps`), each scaled to mean 0 and spread 1, and no later block runs then.
+
 Positions were learnt on a square of 37 x 37 patches. For another square they are resized as the published conversions
 do: bicubic (a = -0.75) between the centres of the cells, without antialiasing and without the offset of 0.1 patches
 that the makers' first code added to the scale.
@@ -31,7 +34,7 @@ class FrameTower(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=EPS)
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Pixels [B, T, 3, S, S] -> features [B, T*patches, W], ordered time, row, column.
+        """Pixels [B, T, 3, S, S] -> features [B, T*patches, feature_width], ordered time, row, column.
 
         Raises ValueError for what `check_clips` refuses.
         """
@@ -40,9 +43,13 @@ class FrameTower(nn.Module):
         patches = patches + resized_positions(self.patch_positions, self.side)
         first = (self.class_token + self.class_position).expand(len(patches), 1, -1)
         hidden = torch.cat((first, patches), 1)  # [B*T, 1+p, W]
-        for block in self.blocks:
+        taps = self.config.taps
+        taken = []
+        for number, block in enumerate(self.blocks[: taps[-1] if taps else None], 1):
             hidden = block(hidden)
-        features: Tensor = self.norm(hidden[:, 1:])
+            if number in taps:
+                taken.append(F.layer_norm(hidden[:, 1:], hidden.shape[-1:], eps=EPS))
+        features: Tensor = torch.cat(taken, -1) if taken else self.norm(hidden[:, 1:])
         return features.reshape(len(clips), -1, features.shape[-1])
 
 

@@ -77,7 +77,7 @@ def _added(kept: Tensor, sources: Tensor, partner: Tensor) -> Tensor:
 
 
 class Projector(nn.Module):
-    """From merged vision features to the language model's input space."""
+    """From merged vision features, or cells, to the language model's input space."""
 
     def __init__(self, vision_width: int, width: int) -> None:
         super().__init__()

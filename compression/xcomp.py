@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from standwatch.compression.cells import average_cells, check_cells
+from standwatch.compression.cells import CellProjector, check_cells, describe_cells
 from standwatch.compression.checkpoint_layout import by_parameter, check_layout
 from standwatch.compression.dinov2 import FrameTower
 from standwatch.compression.lpcomp import Decoder
@@ -23,9 +23,12 @@ class Backbone(Decoder):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config.language)
-        tower = FrameTower(config.vision) if config.vision.tower == "dinov2" else VisionTower(config.vision)
+        alone, width = config.vision.tower == "dinov2", config.language.width
+        tower = FrameTower(config.vision) if alone else VisionTower(config.vision)
         self.vision_tower = nn.ModuleDict({"vision_tower": tower})
-        self.mm_projector = Projector(config.vision.width, config.language.width)
+        self.mm_projector = (
+            CellProjector(config.vision.feature_width, width) if alone else Projector(config.vision.width, width)
+        )
 
 
 class XComp(nn.Module):
@@ -81,18 +84,18 @@ class XComp(nn.Module):
         return tokens
 
     def features(self, clips: Tensor) -> Tensor:
-        """What `compress` does up to the projector: pixels [B, T, 3, S, S] -> merged features [B, T, n, W]."""
-        frames = clips.shape[1]
+        """What `compress` does up to the projector: pixels [B, T, 3, S, S] -> merged features [B, T, n, W].
+
+        Of DINOv2 these are cells, float32 [B, T, n, 2*feature_width]: the projector subtracts their mean first.
+        """
+        frames, tokens = clips.shape[1], self.config.tokens_per_frame
         seen = self.vision(clips)  # [B, T*patches, W]
         # Sums over up to hundreds of patches do not survive 8 bits of mantissa, hence float32.
-        merged = self._merged(seen.float(), frames).to(seen.dtype)  # [B, T*n, W]
-        return torch.unflatten(merged, 1, (frames, self.config.tokens_per_frame))
-
-    def _merged(self, features: Tensor, frames: int) -> Tensor:
+        wide = seen.float()
         if self.config.vision.tower == "dinov2":
-            by_frame = torch.unflatten(features, 1, (frames, -1))
-            return average_cells(by_frame, self.config.tokens_per_frame).flatten(1, 2)
-        return merge(features, self.config.vision.heads, frames * self.config.tokens_per_frame)
+            return describe_cells(torch.unflatten(wide, 1, (frames, -1)), tokens)
+        merged = merge(wide, self.config.vision.heads, frames * tokens).to(seen.dtype)  # [B, T*n, W]
+        return torch.unflatten(merged, 1, (frames, tokens))
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take all weights from checkpoint-named tensors; ValueError naming what is missing, unknown or misshapen.

@@ -129,7 +129,8 @@ class MemoryConfig:
 class VisionConfig:
     """A vision tower: "umt" (spec §3), whose clips see all of their frames, or "dinov2", which sees each frame alone.
 
-    `blocks` is the number of blocks that run: of UMT already short of the last.
+    `blocks` is the number of blocks that run: of UMT already short of the last. `taps`, of DINOv2 only, are the blocks
+    after which features are taken, counted from 1, side by side; where there is none the last block's are, normed.
     """
 
     tower: str = "umt"
@@ -140,14 +141,27 @@ class VisionConfig:
     blocks: int = 23
     mlp_width: int = 4096
     frames_per_clip: int = 4
+    taps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "taps", tuple(self.taps))  # YAML and JSON have lists
         _check(self.tower in ("umt", "dinov2"), "tower", f"{self.tower!r} is neither 'umt' nor 'dinov2'")
         for name in ("image_px", "patch_px", "width", "heads", "blocks", "mlp_width", "frames_per_clip"):
             _check(getattr(self, name) >= 1, name, "must be at least 1")
         _check(self.frames_per_clip <= 256, "frames_per_clip", "must be at most 256: memory counts no further")
         _check(self.image_px % self.patch_px == 0, "image_px", f"must be a multiple of patch_px ({self.patch_px})")
         _check(self.width % self.heads == 0, "width", f"must be a multiple of heads ({self.heads})")
+        _check(
+            list(self.taps) == sorted(set(self.taps) & set(range(1, self.blocks + 1))),
+            "taps",
+            f"{list(self.taps)} must be increasing numbers of blocks, within 1..{self.blocks}",
+        )
+        _check(not self.taps or self.tower == "dinov2", "taps", "only the tower 'dinov2' has them; leave them out")
+
+    @property
+    def feature_width(self) -> int:
+        """Of what the tower says about one patch."""
+        return self.width * max(1, len(self.taps))
 
     @property
     def patches_per_frame(self) -> int:

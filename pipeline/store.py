@@ -93,6 +93,7 @@ class PartitionStore:
         self._directory = claimed.directory
         self._written = 0  # rows files begun in this epoch
         self._unsure = False  # a step failed after which only the disk knows whether the commit stands
+        self._replaced = False  # another keeper has claimed the partition, and we have found out
         self._check_at = 0  # number of files at which there may be something to merge or forget
         self.damaged: set[str] = set()
         self.manifest = claimed
@@ -192,10 +193,8 @@ class PartitionStore:
         before = f"{self._directory}/{manifest_name(manifest.number - 1)}"
         created = self._files.put_if_absent(f"{self._directory}/{manifest_name(manifest.number)}", manifest.encode())
         if not created or self._files.size(before) is None:
-            raise StaleEpoch(
-                f"{self._files.path(self._directory)}: epoch {manifest.epoch} is over, another keeper has claimed "
-                "this partition; this one must stop"
-            )
+            self._replaced = True
+            self._check_usable()
         self.manifest = manifest
         self._files.remove(f"{self._directory}/{manifest_name(manifest.number - 2)}")
         for old in replaced:
@@ -221,5 +220,11 @@ class PartitionStore:
         return rows_name(self.manifest.epoch, self._written)
 
     def _check_usable(self) -> None:
+        # Said as often as asked: calls that were sent before the first answer arrived must not be answered otherwise.
+        if self._replaced:
+            raise StaleEpoch(
+                f"{self._files.path(self._directory)}: epoch {self.manifest.epoch} is over, another keeper has claimed "
+                "this partition; this one must stop"
+            )
         if self._unsure:
             raise RuntimeError(f"{self._files.path(self._directory)}: a commit failed half-way; open the memory again")

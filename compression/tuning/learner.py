@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from standwatch.compression.cells import CellProjector
 from standwatch.compression.checkpoint_layout import READOUT
 from standwatch.compression.lpcomp import Decoder
 from standwatch.compression.prompt import prefix_ids
@@ -30,7 +31,7 @@ from standwatch.compression.tuning.alignment import alignment_loss, lexicon_of, 
 from standwatch.compression.tuning.examples import Example
 from standwatch.compression.tuning.lessons import lesson
 from standwatch.compression.tuning.remembering import frame_targets, left_of
-from standwatch.compression.xcomp import XComp
+from standwatch.compression.xcomp import XComp, load_strictly
 
 _ALIGNED_PACE = 0.1
 # What is learnt goes by the names that it has in a checkpoint. The projector's begin as the decoder's do.
@@ -61,6 +62,7 @@ class Learner:
         model.requires_grad_(False)
         adapt(model.decoder, rank, seed=0)
         model.projector.float().requires_grad_(True)  # its steps too are smaller than bfloat16 can tell
+        self._drawn = True  # the projector: nobody has trained it yet
         self._readout: Readout | None = None  # there is none before its stage
         if stage in (Stage.READOUT, Stage.REMEMBER):
             self._readout = self._drawn_readout()
@@ -129,6 +131,13 @@ class Learner:
         return found
 
     @torch.no_grad()
+    def begin(self, examples: Sequence[Example]) -> None:
+        """What a stage does once, before its first step."""
+        projector = self._model.projector
+        if self._stage is Stage.ALIGN and self._drawn and isinstance(projector, CellProjector):
+            projector.standard.measure(torch.cat([example.features for example in examples]).to(self.device))
+
+    @torch.no_grad()
     def finish(self, examples: Sequence[Example]) -> None:
         """What a stage does once, when all its steps are done."""
         if self._stage is Stage.ALIGN:
@@ -147,12 +156,18 @@ class Learner:
         return own | {DECODER + name: one for name, one in additions(self.decoder).items()}
 
     def take(self, learnt: Mapping[str, Tensor]) -> None:
-        """Go on from what was learnt before. Raises ValueError if it is another model's."""
+        """Go on from what was learnt before. Raises ValueError if it is another model's.
+
+        A projector for other features than this model's is left out where a new one is to be aligned.
+        """
         own = {name.removeprefix(PROJECTOR): one for name, one in learnt.items() if name.startswith(PROJECTOR)}
         readout = {name.removeprefix(READOUT): one for name, one in learnt.items() if name.startswith(READOUT)}
         added = {name.removeprefix(DECODER): one for name, one in learnt.items() if name.endswith((".down", ".up"))}
         restore(self.decoder, added)
-        self._model.projector.load_state_dict(own)
+        shapes = {name: one.shape for name, one in self._model.projector.state_dict().items()}
+        if self._stage is not Stage.ALIGN or shapes == {name: one.shape for name, one in own.items()}:
+            load_strictly(self._model.projector, own)
+            self._drawn = False
         if self._readout and readout:
             self._readout.load_state_dict(readout)
 

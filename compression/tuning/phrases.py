@@ -22,6 +22,12 @@ _TRAINING = {
         "Are there any {it.many}?",
         "Can you see any {it.many}?",
         "Let me know whether there is {it.any}.",
+        "Does {it.any} appear in the picture?",
+        "Look for {it.a}: do you find one?",
+        "I am looking for {it.a}. Is it there?",
+        "Please find out if {it.a} is there.",
+        "Is {it.any} visible at the moment?",
+        "Has the camera got {it.any} in sight?",
     ),
     "past presence": (
         "Was there {it.any}?",
@@ -34,6 +40,11 @@ _TRAINING = {
         "Did the camera show {it.any}?",
         "Were there any {it.many}?",
         "Have you seen any {it.many}?",
+        "Did {it.any} appear?",
+        "Was {it.any} visible at any moment?",
+        "Look back: was {it.any} there?",
+        "Please find out if {it.a} was there.",
+        "Has {it.any} been in sight?",
     ),
     "colour": (
         "What colour is {it.the}?",
@@ -44,6 +55,12 @@ _TRAINING = {
         "Which colour does {it.the} have?",
         "{it.the}: what colour is it?",
         "Can you tell what colour {it.the} is?",
+        "Name the colour of {it.the}.",
+        "Describe the colour of {it.the}.",
+        "In one word: what colour is {it.the}?",
+        "What colour would you give {it.the}?",
+        "I need the colour of {it.the}.",
+        "Look at {it.the}. What is its colour?",
     ),
     "clothes": (
         "What colour is {it.the} wearing?",
@@ -54,6 +71,11 @@ _TRAINING = {
         "Which colour does {it.the} wear?",
         "What colour are the person's clothes?",
         "Can you tell what colour {it.the} wears?",
+        "Name the colour of what {it.the} has on.",
+        "In one word: which colour does {it.the} have on?",
+        "Describe the colour of the clothes {it.the} wears.",
+        "Look at {it.the}. Which colour are the clothes?",
+        "I need the colour of the clothes of {it.the}.",
     ),
     "has colour": (
         "Is {it.the} {colour}?",
@@ -64,6 +86,11 @@ _TRAINING = {
         "Is it true that {it.the} is {colour}?",
         "Does {it.the} look {colour}?",
         "Is {colour} the colour of {it.the}?",
+        "Could one describe {it.the} as {colour}?",
+        "Is {it.the} of a {colour} colour?",
+        "I think {it.the} is {colour}. Is that right?",
+        "Please confirm that {it.the} is {colour}.",
+        "Find out whether {it.the} is {colour}.",
     ),
     "side": (
         "Where is {it.the}, left or right?",
@@ -74,6 +101,12 @@ _TRAINING = {
         "Where is {it.the}?",
         "Where do you see {it.the}, left or right?",
         "In which half of the picture is {it.the}?",
+        "Left or right: where does {it.the} stand?",
+        "Name the side on which {it.the} is.",
+        "To which side do I look to find {it.the}?",
+        "Does {it.the} stand on the left or on the right?",
+        "In one word: on which side is {it.the}?",
+        "I want to know the side of {it.the}.",
     ),
     "is on side": (
         "Is {it.the} on the {side}?",
@@ -84,6 +117,11 @@ _TRAINING = {
         "Is it true that {it.the} is on the {side}?",
         "Is {it.the} on the {side} side of the picture?",
         "Can {it.the} be seen on the {side}?",
+        "Does {it.the} stand on the {side}?",
+        "I think {it.the} is on the {side}. Is that right?",
+        "Find out whether {it.the} is on the {side}.",
+        "Please confirm that {it.the} is on the {side}.",
+        "If I look to the {side}, do I see {it.the}?",
     ),
     "any on side": (
         "Is there {it.any} on the {side}?",
@@ -94,6 +132,11 @@ _TRAINING = {
         "Can you see {it.any} on the {side} side?",
         "{it.a} is on the {side}, is that so?",
         "Let me know whether {it.a} is on the {side}.",
+        "Does {it.any} appear on the {side}?",
+        "Look to the {side}: is there {it.any}?",
+        "Find out whether {it.a} is on the {side}.",
+        "Is {it.any} visible on the {side}?",
+        "Please confirm that there is {it.a} on the {side}.",
     ),
     "is in zone": (
         "Is {it.any} in {zone}?",
@@ -104,6 +147,11 @@ _TRAINING = {
         "{it.a} is in {zone}, right?",
         "Is {it.any} standing inside {zone}?",
         "Let me know whether {it.a} is inside {zone}.",
+        "Does {zone} contain {it.any}?",
+        "Look at {zone}: is there {it.any}?",
+        "Find out whether {it.a} is in {zone}.",
+        "Has {it.any} come to be in {zone}?",
+        "Is {it.any} within {zone}?",
     ),
     "which zone": (
         "Which zone is {it.the} in?",
@@ -114,6 +162,11 @@ _TRAINING = {
         "Which of the marked zones is {it.the} in?",
         "{it.the} is in which zone?",
         "Inside which zone is {it.the}?",
+        "Name the zone that {it.the} is in.",
+        "Where is {it.the}: in which zone?",
+        "Find out which zone {it.the} stands in.",
+        "Look at {it.the}. Which zone is it in?",
+        "I need the zone of {it.the}.",
     ),
     "in the zone": (
         "What is in {zone}?",
@@ -124,6 +177,11 @@ _TRAINING = {
         "Who or what is in {zone}?",
         "Which things are in {zone}?",
         "Name everything in {zone}.",
+        "Look at {zone}. What is there?",
+        "What stands in {zone}?",
+        "Describe what is in {zone}.",
+        "What can be seen within {zone}?",
+        "I need a list of what is in {zone}.",
     ),
     "count": (
         "How many {it.many} are there?",
@@ -134,6 +192,12 @@ _TRAINING = {
         "What is the number of {it.many}?",
         "How many {it.many} can you see now?",
         "How many {it.many} are in view?",
+        "What is the count of {it.many}?",
+        "In one word: how many {it.many} are there?",
+        "Find out how many {it.many} there are.",
+        "I need the number of {it.many} in view.",
+        "Look closely: how many {it.many} are visible?",
+        "The number of {it.many}, please.",
     ),
     "has count": (
         "{are} there {quantity}?",
@@ -144,6 +208,11 @@ _TRAINING = {
         "There {are} {quantity}, right?",
         "{are} {quantity} in view?",
         "Is it true that there {are} {quantity}?",
+        "I count {quantity}. Is that right?",
+        "Find out whether there {are} {quantity}.",
+        "Please confirm that there {are} {quantity}.",
+        "{are} {quantity} visible?",
+        "Does the camera show {quantity}?",
     ),
 }
 
@@ -166,6 +235,19 @@ _HELD_OUT = {
     "count": ("Give me the number of {it.many}.", "Say how many {it.many} the camera shows."),
     "has count": ("Would you say there {are} {quantity}?", "Check whether there {are} {quantity}."),
 }
+
+
+# Around a whole question, whatever it asks.
+AROUND = (
+    "Look at the picture. {}",
+    "I want to know: {}",
+    "Quick question: {}",
+    "Answer this: {}",
+    "{} Answer briefly.",
+    "{} Please look closely.",
+    "For my report: {}",
+    "Hello. {}",
+)
 
 
 def templates(form: str, phrasing: Phrasing) -> tuple[str, ...]:

@@ -74,6 +74,11 @@ HAPPENING = (
     "Let me know whether {it.a} {verb.past}.",
     "Did it happen that {it.a} {verb.past}?",
     "Was there {it.any} that {verb.past}?",
+    "I think that {it.a} {verb.past}. Is that right?",
+    "Find out whether {it.a} {verb.past}.",
+    "Please confirm that {it.a} {verb.past}.",
+    "Could it be that {it.a} {verb.past}?",
+    "Look back: did {it.any} {verb.base}?",
 )
 HAPPENING_HELD_OUT = (
     "Would you say that {it.a} {verb.past}?",

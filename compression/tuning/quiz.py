@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from standwatch.compression.tuning import quiz_events, quiz_frames, quiz_moving
-from standwatch.compression.tuning.phrases import templates
+from standwatch.compression.tuning.phrases import AROUND, templates
 from standwatch.compression.tuning.quiz_claims import VERDICTS, Claim, Form, Phrasing, Topic
 from standwatch.compression.tuning.shown import Shown
 
@@ -33,6 +33,7 @@ WEIGHTS: Mapping[Topic, float] = {
 _VERDICTS = {True: 0.47, False: 0.45, None: 0.08}
 _LONELY = 0.2  # part of the no kept where no yes could be asked
 _DESCRIBED = 0.1  # of the questions for presence
+_WRAPPED = 0.2  # of the questions of training: said with words around them that ask nothing
 _TRIES = 3  # per question wanted
 
 _FORMS = (
@@ -131,6 +132,8 @@ def _drawn(chance: random.Random, claims: Sequence[Claim], form: Form) -> Claim 
 def _worded(chance: random.Random, claim: Claim, form: Form, phrasing: Phrasing) -> Asked:
     template = chance.choice(templates(claim.templates or form.templates, phrasing))
     question = template.format(**{name: chance.choice(words) for name, words in claim.fields.items()})
+    if phrasing is Phrasing.TRAINING and chance.random() < _WRAPPED:
+        question = chance.choice(AROUND).format(question)
     answer = VERDICTS[claim.verdict] if form.yes_no else claim.answer
     if form.templates == "presence" and (claim.described or not claim.verdict) and chance.random() < _DESCRIBED:
         question += " Describe it."

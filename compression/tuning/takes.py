@@ -13,7 +13,7 @@ from standwatch.compression.world.sites import SITES
 
 TEST_SEEDS = 1 << 32  # takes from this seed on are for tests: of scenes and places that nothing is trained on
 _PLACES = 400
-_SIDE_PX = 224
+SIDE_PX = 224
 _MINUTES = 2.0
 _WINDOW_FRAMES = (4, 8, 8, 8, 12, 16)
 _GAPS_MS = (500, 500, 1_000, 1_000, 2_000)
@@ -38,11 +38,11 @@ def draw_take(seed: int, real_places: tuple[str, ...] = (), *, stills: bool = Fa
     place_seed = chance.randrange(_PLACES) + (_PLACES if seed >= TEST_SEEDS else 0)
     if chance.random() < 0.65 or stills:
         count = chance.choice((0, 1, 1, 2, 2, 3, 3, 4))
-        scene = still(seed, site, count, place_seed=place_seed, width=_SIDE_PX, height=_SIDE_PX)
+        scene = still(seed, site, count, place_seed=place_seed, width=SIDE_PX, height=SIDE_PX)
         return Take(scene, (500,), f"still {site} {seed}")
     frames, gap_ms = chance.choice(_WINDOW_FRAMES), chance.choice(_GAPS_MS)
     per_minute = chance.choice((0.0, 3.0, 6.0, 9.0, 12.0))
-    scene = direct(seed, site, _MINUTES, per_minute, place_seed=place_seed, width=_SIDE_PX, height=_SIDE_PX)
+    scene = direct(seed, site, _MINUTES, per_minute, place_seed=place_seed, width=SIDE_PX, height=SIDE_PX)
     first_ms = chance.randrange(0, scene.length_ms - frames * gap_ms, 100)
     times_ms = tuple(first_ms + number * gap_ms for number in range(frames))
     return Take(scene, times_ms, f"window {site} {seed}")

@@ -50,7 +50,7 @@ class _Surfaces:
     wall_m: float  # height of the wall at the back; above it there is sky
 
 
-@lru_cache(16)
+@lru_cache(2500)  # training comes back to its 2,000 places again and again
 def draw_backdrop(stage: Stage) -> UInt8Array:
     """The empty place in full light, without its fixtures, [H, W, 3]. Not to be written to."""
     lens = stage.lens

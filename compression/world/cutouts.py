@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image, ImageChops, ImageFilter
 
 from standwatch.compression.world.artwork import Cutout
+from standwatch.compression.world.seeing import Box
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
@@ -67,11 +68,49 @@ def cut_out(frames: Sequence[UInt8Array], background: UInt8Array, name: str, sha
     return [cutout for frame in frames for cutout in _cut_frame(frame, still, name, shape)]
 
 
-def _cut_frame(frame: UInt8Array, background: FloatArray, name: str, shape: Shape) -> list[Cutout]:
-    cover = _cover(frame, background, shape.difference)
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """Which pixels of a frame are not the background's, [H, W]."""
+
+    cover: BoolArray
+
+    @property
+    def area(self) -> float:
+        """Of the frame, 0..1."""
+        return float(self.cover.mean())
+
+    def inside(self, crop: Box) -> tuple[float, Box]:
+        """How much of it is in a part of the frame, 0..1, and the box around that; an empty one where nothing is."""
+        kept = self.cover[crop.top : crop.bottom, crop.left : crop.right]
+        rows, columns = np.flatnonzero(kept.any(1)), np.flatnonzero(kept.any(0))
+        if not len(rows):
+            return 0.0, Box(crop.left, crop.top, crop.left, crop.top)
+        left, right = crop.left + int(columns[0]), crop.left + int(columns[-1]) + 1
+        top, bottom = crop.top + int(rows[0]), crop.top + int(rows[-1]) + 1
+        return float(kept.sum() / self.cover.sum()), Box(left, top, right, bottom)
+
+
+def differing(frames: Sequence[UInt8Array], background: UInt8Array) -> list[Difference]:
+    """Of every frame [H, W, 3] what differs from the background, cut off by the border or not; single pixels do not."""
+    still = _blurred(background)
+    found = []
+    for frame in frames:
+        cells, cover = _cells(_cover(frame, still, Shape().difference))
+        own = np.zeros(frame.shape[:2], bool)
+        own[: cover.shape[0], : cover.shape[1]] = _fine(_grown(cells)) & (cover > 0.5)
+        found.append(Difference(own))
+    return found
+
+
+def _cells(cover: FloatArray) -> tuple[BoolArray, FloatArray]:
+    """Which cells of a frame are something, and the cover of the pixels that are in whole cells."""
     height, width = cover.shape[0] // _CELL, cover.shape[1] // _CELL
     cover = cover[: height * _CELL, : width * _CELL]
-    cells = cover.reshape(height, _CELL, width, _CELL).mean((1, 3)) > 0.4
+    return cover.reshape(height, _CELL, width, _CELL).mean((1, 3)) > 0.4, cover
+
+
+def _cut_frame(frame: UInt8Array, background: FloatArray, name: str, shape: Shape) -> list[Cutout]:
+    cells, cover = _cells(_cover(frame, background, shape.difference))
     found = []
     for part in _parts(cells):
         rows, columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
