@@ -14,7 +14,7 @@ from standwatch.compression.prompt import build_prompt
 from standwatch.compression.tokenizer import byte_level
 from standwatch.compression.training import Recipe, answered
 from standwatch.compression.tuning.adapters import adapt, additions, merged, restore
-from standwatch.compression.tuning.alignment import NAMES, alignment_loss, lexicon_of, set_distance, targets
+from standwatch.compression.tuning.alignment import NAMES, alignment_loss, lexicon_of, set_distance, targets, told
 from standwatch.compression.tuning.examples import Example, Object, read_shard, shards, write_shard
 from standwatch.compression.tuning.learner import Learner, Stage, whole_schedule
 from standwatch.compression.tuning.lessons import lesson
@@ -131,6 +131,19 @@ def test_the_loss_is_least_for_tokens_that_point_to_the_right_words() -> None:
     right = torch.stack([dog, nothing, nothing, nothing])[None] * 5 + lexicon.centre
     wrong = torch.stack([nothing, dog, dog, dog])[None] * 5 + lexicon.centre
     assert alignment_loss(right, [wanted], lexicon) < alignment_loss(wrong, [wanted], lexicon)
+
+
+def test_cells_are_told_by_the_nearest_word_and_empty_ones_are_not_asked() -> None:
+    lexicon = lexicon_of(normal(TINY.language.vocab, 96, seed=1), TOKENIZER.encode)
+    names, colours = lexicon.directions[:2]
+    dog, car, red = names[NAMES.index("dog")], names[NAMES.index("car")], colours[list(COLOURS).index("red")]
+    tokens = torch.stack([dog, car + 2 * red, dog, dog])[None] + lexicon.centre
+    found = told(tokens, [targets([DOG, RED_CAR], 4)], lexicon)
+    assert found["cell's name"][:1] == [True] and found["cell's name"][-1] is False  # the third cell is empty
+    assert len(found["cell's name"]) == 3
+    assert found["cell's colour"] == [True, False]
+    own = learner(Stage.ALIGN)
+    assert set(own.examine([example()])) == {"cell's name", "cell's colour"}
 
 
 def test_tokens_get_as_far_from_the_mean_of_all_words_as_words_are_and_keep_their_direction() -> None:

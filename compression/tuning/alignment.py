@@ -91,6 +91,20 @@ def alignment_loss(tokens: Tensor, wanted: Sequence[tuple[Tensor, ...]], lexicon
 
 
 @torch.no_grad()
+def told(tokens: Tensor, wanted: Sequence[tuple[Tensor, ...]], lexicon: Lexicon) -> dict[str, list[bool]]:
+    """Of every cell of tokens [F, n, D] that shows something whether its name and its colour are the nearest words."""
+    pointing = F.normalize(tokens.float() - lexicon.centre, dim=-1)
+    found: dict[str, list[bool]] = {}
+    for number, topic in enumerate(("cell's name", "cell's colour")):
+        shares = torch.stack([frame[number] for frame in wanted]).to(tokens.device)
+        nearest = (pointing @ lexicon.directions[number].T).argmax(-1, keepdim=True)
+        right = shares.gather(-1, nearest)[..., 0] > 0
+        shows = shares.sum(-1) > 0 if number else shares[..., 0] == 0
+        found[topic] = right[shows].tolist()
+    return found
+
+
+@torch.no_grad()
 def set_distance(translator: Projector | Readout, given: Tensor, lexicon: Lexicon) -> None:
     """Move the tokens made of what is given [..., W] along their directions, to where words are, by the last layer."""
     last = translator.mlp[-1]

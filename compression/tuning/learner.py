@@ -27,7 +27,7 @@ from standwatch.compression.schedule import Schedule
 from standwatch.compression.tokenizer import TextTokenizer
 from standwatch.compression.training import Recipe, answered, mean_loss
 from standwatch.compression.tuning.adapters import adapt, additions, restore
-from standwatch.compression.tuning.alignment import alignment_loss, lexicon_of, set_distance, targets
+from standwatch.compression.tuning.alignment import alignment_loss, lexicon_of, set_distance, targets, told
 from standwatch.compression.tuning.examples import Example
 from standwatch.compression.tuning.lessons import lesson
 from standwatch.compression.tuning.remembering import frame_targets, left_of
@@ -121,13 +121,14 @@ class Learner:
 
     @torch.no_grad()
     def examine(self, examples: Sequence[Example]) -> dict[str, list[bool]]:
-        """Of every question whether its whole answer would be written, word for word, by topic."""
+        """Of every question whether its whole answer would be written, word for word, by topic.
+
+        Of alignment, which reads nothing, whether cells are told instead (`alignment.told`).
+        """
         found: dict[str, list[bool]] = {}
         for example in examples:
-            sample = lesson(self._tokenizer, example, self.tokens(example), example.asked)
-            right = answered(self.decoder, self.schedule, sample)
-            for asked, one in zip(example.asked, right, strict=True):
-                found.setdefault(asked.topic, []).append(one)
+            for topic, marks in self._marks(example).items():
+                found.setdefault(topic, []).extend(marks)
         return found
 
     @torch.no_grad()
@@ -212,6 +213,18 @@ class Learner:
         if self._stage is Stage.REMEMBER:
             return loss(self._model.lpcomp_schedule, frames) + loss(self.schedule, self._remembered(frames))
         return loss(self.schedule, frames)
+
+    def _marks(self, example: Example) -> dict[str, list[bool]]:
+        if self._stage is Stage.ALIGN:
+            wanted = [targets(objects, self._model.config.tokens_per_frame) for objects in example.objects]
+            return told(self.tokens(example), wanted, self.lexicon)
+        right = answered(
+            self.decoder, self.schedule, lesson(self._tokenizer, example, self.tokens(example), example.asked)
+        )
+        found: dict[str, list[bool]] = {}
+        for asked, one in zip(example.asked, right, strict=True):
+            found.setdefault(asked.topic, []).append(one)
+        return found
 
     def _alignment_loss(self, examples: Sequence[Example], chance: random.Random) -> Tensor:
         """Of one frame of each example: its others look much like it."""
