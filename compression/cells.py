@@ -33,8 +33,11 @@ def describe_cells(features: Tensor, cells: int) -> Tensor:
     cells_side = isqrt(cells)
     patches_side = isqrt(features.shape[-2]) // cells_side  # of a cell
     cut = torch.unflatten(features, -2, (cells_side, patches_side, cells_side, patches_side))
-    deviation, mean = torch.std_mean(cut, (-4, -2), correction=0)  # of [..., row, y, column, x, W]
-    return torch.cat((mean, deviation), -1).flatten(-3, -2)
+    # Copied cell by cell first: over patches that lie apart the same sums take three times as long.
+    inside = cut.transpose(-4, -3).flatten(-5, -4).flatten(-3, -2)  # [..., cells, patches of it, W]
+    mean = inside.mean(-2)
+    deviation = (inside - mean[..., None, :]).square_().mean(-2).sqrt_()
+    return torch.cat((mean, deviation), -1)
 
 
 class Standard(nn.Module):

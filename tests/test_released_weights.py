@@ -5,9 +5,11 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from standwatch.actors.base_weights import BASE
 from standwatch.actors.tuned_weights import RELEASE
 
-LAYERS, WIDTH, KV_WIDTH, MLP_WIDTH, SEEN = 30, 576, 192, 1536, 384
+LAYERS, WIDTH, KV_WIDTH, MLP_WIDTH = 30, 576, 192, 1536
+CELL = 2 * BASE.tower.feature_width  # mean and deviation
 SHAPES = {
     "self_attn.q_proj": (WIDTH, WIDTH),
     "self_attn.k_proj": (KV_WIDTH, WIDTH),
@@ -27,14 +29,15 @@ def shapes() -> dict[str, tuple[int, ...]]:
 def test_it_holds_the_projector_and_an_addition_for_every_linear_layer_of_the_language_model() -> None:
     found = shapes()
     projector = {name: shape for name, shape in found.items() if name.startswith("model.mm_projector.")}
-    assert sorted(projector.values()) == sorted([(WIDTH, SEEN), (WIDTH,), (WIDTH, WIDTH), (WIDTH,)])
+    expected = [(WIDTH, CELL), (WIDTH,), (WIDTH, WIDTH), (WIDTH,), (CELL,), (CELL,)]
+    assert sorted(projector.values()) == sorted(expected)
     rank = found["model.layers.0.self_attn.q_proj.weight.down"][0]
-    expected = {}
+    additions = {}
     for layer in range(LAYERS):
         for part, (rows, columns) in SHAPES.items():
-            expected[f"model.layers.{layer}.{part}.weight.down"] = (rank, columns)
-            expected[f"model.layers.{layer}.{part}.weight.up"] = (rows, rank)
-    assert {name: shape for name, shape in found.items() if name not in projector} == expected
+            additions[f"model.layers.{layer}.{part}.weight.down"] = (rank, columns)
+            additions[f"model.layers.{layer}.{part}.weight.up"] = (rows, rank)
+    assert {name: shape for name, shape in found.items() if name not in projector} == additions
 
 
 def test_it_is_small_enough_to_come_along() -> None:
