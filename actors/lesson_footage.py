@@ -88,7 +88,7 @@ class LessonFootage:
         weight = next(self._model.vision.parameters())
         config = self._model.config.vision
         pixels = preprocess(pictures, config.image_px).to(weight)[:, None]
-        return torch.cat([self._model.features(part)[:, 0] for part in torch.split(pixels, _TOGETHER)])
+        return torch.cat([self._model.features(part)[:, 0] for part in torch.split(pixels, _TOGETHER)]).cpu()
 
 
 def recoded(pictures: UInt8Array, quality: int) -> UInt8Array:

@@ -41,6 +41,7 @@ def film(
     ] = False,
     style: Annotated[str, typer.Option(help=f"Set of drawings: {', '.join(SETS)}.")] = TRAINING,
     threads: Annotated[int, typer.Option(min=1, help="Of the vision tower.")] = 2,
+    gpu: Annotated[bool, typer.Option("--gpu", help="The vision tower runs on a GPU.")] = False,
 ) -> None:
     """Store what vision makes of drawn scenes, or real ones, with the truth about them. Files that are there stay."""
     import torch
@@ -60,7 +61,7 @@ def film(
     names = {number: f"{kind}-{number:06}" for number in range(first, first + shards)}
     missing = [number for number, name in names.items() if name not in complete(to)]
     if missing:
-        footage = LessonFootage(load_model(base_model()).model, load_artwork(style))
+        footage = LessonFootage(load_model(base_model(gpu=gpu)).model, load_artwork(style))
         frames = real_frames(bundled()) if real else []
         for number in track(missing, "filming"):
             made = (

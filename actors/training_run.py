@@ -9,7 +9,7 @@ import logging
 import random
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from standwatch.compression.tuning.examples import Example, read_shard, shards
 from standwatch.compression.tuning.learner import Learner, Stage
 from standwatch.compression.tuning.release import read_learnt
 from standwatch.configs.schema import ModelConfig
+from standwatch.pipeline.errors import BadInput
 
 LEARNT = "learnt.safetensors"
 CURVE = "curve.jsonl"
@@ -54,7 +55,7 @@ class Course:
     threads: int  # of each worker
     most_frames: int = 16  # examples of more are left out
     report_steps: int = 50
-    save_steps: int = 200
+    save_steps: int = 50
     exam_steps: int = 500
 
 
@@ -89,19 +90,55 @@ def _work(given: dict[str, Any]) -> None:
     rank, workers = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(course.threads)
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # CPUs too then keep to bfloat16
-    learner = _learner(course, given["model"])
+    learner = new_learner(course, given["model"])
     step = _resume(learner)
-    examples = [one for one in _read(course.lessons) if len(one.times_ms) <= course.most_frames]
-    exam = _read(course.exam)
-    measured = examples[:: -(-len(examples) // _MEASURED)]
+    lessons, exam = read_lessons(course.lessons, course.most_frames), read_lessons(course.exam)
+    for line in progress(course, learner, step, lessons, exam, rank, workers):
+        if rank == 0:
+            with curve.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(line) + "\n")
+        step = int(line["step"])
+        _report(learner, step, line, save=rank == 0 and (step == course.steps or step % course.save_steps == 0))
+
+
+def new_learner(course: Course, config: ModelConfig) -> Learner:
+    """What a course begins with. Raises ValueError where its start is another model's."""
+    loaded = load_model(config)
+    recipe = Recipe(learning_rate=course.learning_rate)
+    learner = Learner(loaded.model, loaded.tokenizer, course.stage, recipe, course.rank)
+    if course.start:
+        learner.take(read_learnt(Path(course.start)))
+    return learner
+
+
+def read_lessons(folder: str, most_frames: int | None = None) -> list[Example]:
+    """All examples of a folder that have no more frames. Raises BadInput where there is none."""
+    found = (example for name in shards(Path(folder)) for example in read_shard(Path(folder), name))
+    kept = [example for example in found if most_frames is None or len(example.times_ms) <= most_frames]
+    if not kept:
+        raise BadInput(f"{folder}: has no lessons of so few frames; `standwatch train film --to {folder}` makes some")
+    return kept
+
+
+def progress(
+    course: Course,
+    learner: Learner,
+    step: int,
+    lessons: Sequence[Example],
+    exam: Sequence[Example],
+    rank: int = 0,
+    workers: int = 1,
+) -> Iterator[dict[str, float]]:
+    """Go through a course from this step on, as worker `rank` of some; yields the figures of every report."""
+    measured = lessons[:: -(-len(lessons) // _MEASURED)]
     if step == 0:
         learner.begin(measured)
-    share = max(1, course.examples_per_step // workers)
+    share = min(max(1, course.examples_per_step // workers), len(lessons))
     losses: list[float] = []
     began = time.monotonic()
     while step < course.steps:
         chance = random.Random(f"{course.seed} {step} {rank}")
-        losses.append(learner.gradients(chance.sample(examples, min(share, len(examples))), course.questions, chance))
+        losses.append(learner.gradients(chance.sample(lessons, share), course.questions, chance))
         average_gradients(learner.learning, workers)
         learner.step(step, course.steps)
         step += 1
@@ -113,23 +150,7 @@ def _work(given: dict[str, Any]) -> None:
             losses.clear()
             if rank == 0 and (done or step % course.exam_steps == 0):
                 line |= _examined(learner, exam)
-            if rank == 0:
-                with curve.open("a", encoding="utf-8") as lines:
-                    lines.write(json.dumps(line) + "\n")
-            _report(learner, step, line, save=rank == 0 and (done or step % course.save_steps == 0))
-
-
-def _read(folder: str) -> list[Example]:
-    return [example for name in shards(Path(folder)) for example in read_shard(Path(folder), name)]
-
-
-def _learner(course: Course, config: ModelConfig) -> Learner:
-    loaded = load_model(config)
-    recipe = Recipe(learning_rate=course.learning_rate)
-    learner = Learner(loaded.model, loaded.tokenizer, course.stage, recipe, course.rank)
-    if course.start:
-        learner.take(read_learnt(Path(course.start)))
-    return learner
+            yield line
 
 
 def _resume(learner: Learner) -> int:
@@ -157,7 +178,7 @@ def average_gradients(weights: Sequence[nn.Parameter], workers: int) -> None:
             gradient.copy_(mean.view_as(gradient))
 
 
-def _examined(learner: Learner, exam: list[Example]) -> dict[str, float]:
+def _examined(learner: Learner, exam: Sequence[Example]) -> dict[str, float]:
     marks = learner.examine(exam)
     return {topic: sum(right) / len(right) for topic, right in sorted(marks.items())}
 

@@ -21,8 +21,12 @@ class Rotary:
     def at(self, spans: list[tuple[int, int]], like: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines [R, hd] of positions first..first+count-1 of each (first, count), one after the other."""
         tables = self._up_to(max(first + count for first, count in spans), like)
-        parts = ([table[first : first + count] for first, count in spans] for table in tables)
-        cos, sin = (part[0] if len(part) == 1 else torch.cat(part) for part in parts)
+        if len(spans) == 1:
+            ((first, count),) = spans
+            cos, sin = (table[first : first + count] for table in tables)
+        else:  # one gather, not a thousand slices
+            positions = torch.cat([torch.arange(first, first + count) for first, count in spans]).to(like.device)
+            cos, sin = (table.index_select(0, positions) for table in tables)
         return cos, sin
 
     def of(self, positions: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,10 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from standwatch.compression.attention import Sight, attend
+from standwatch.compression.attention import Sight, attend_each
 from standwatch.compression.decoder import DecoderLayer
 from standwatch.compression.labels import IGNORED, Layout, Sample
-from standwatch.compression.lpcomp import Decoder, drop
+from standwatch.compression.lpcomp import Decoder
+from standwatch.compression.padding import Rectangle
 from standwatch.compression.schedule import Schedule
 from standwatch.compression.xcomp import XComp
 
@@ -175,25 +176,32 @@ class _Stage:
     """The layers that see n tokens per frame: where every row stands there, and what it sees."""
 
     def __init__(self, decoder: Decoder, layouts: Sequence[Layout], n: int, like: Tensor) -> None:
-        self.n, self._layouts = n, layouts
-        self._counts = [layout.rows(n) for layout in layouts]
+        self.n = n
         self._cos, self._sin = decoder.rotary.at([span for layout in layouts for span in layout.spans(n)], like)
-        self._seen = [layout.seen(n, like.device) if layout.own else None for layout in layouts]
+        self._rows: Rectangle | _EachSample = (_EachSample if like.device.type == "cpu" else Rectangle)(
+            layouts, n, like
+        )
 
     def run(self, layer: DecoderLayer, rows: Tensor) -> Tensor:
-        of_each = (torch.split(part, self._counts, 1) for part in layer.project(rows, self._cos, self._sin))
-        trunks, texts = [], []
-        for layout, seen, queries, keys, values in zip(self._layouts, self._seen, *of_each, strict=True):
-            end = layout.trunk(self.n)
-            trunks.append(Sight(queries[:, :end], keys[:, :end], values[:, :end]))
+        return layer.finish(rows, self._rows.attend(*layer.project(rows, self._cos, self._sin)))
+
+
+class _EachSample:
+    """The same as a `Rectangle` without padding, a call for each sample's trunk and texts, as suits a CPU."""
+
+    def __init__(self, layouts: Sequence[Layout], n: int, like: Tensor) -> None:
+        self._counts = [layout.rows(n) for layout in layouts]
+        self._trunks = [layout.trunk(n) for layout in layouts]
+        self._seen = [layout.seen(n, like.device) if layout.own else None for layout in layouts]
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        of_each = (torch.split(part, self._counts, 1) for part in (queries, keys, values))
+        sights = []
+        for trunk, seen, asking, own_keys, own_values in zip(self._trunks, self._seen, *of_each, strict=True):
+            sights.append(Sight(asking[:, :trunk], own_keys[:, :trunk], own_values[:, :trunk]))
             if seen is not None:
-                texts.append(Sight(queries[:, end:], keys, values, seen))
-        # Apart, because on a GPU they are padded to the longest of their kind.
-        of_trunks, of_texts = attend(trunks), iter(attend(texts))
-        parts = []
-        for own, layout in zip(of_trunks, self._layouts, strict=True):
-            parts += [own, next(of_texts)] if layout.own else [own]
-        return layer.finish(rows, torch.cat(parts, 1))
+                sights.append(Sight(asking[:, trunk:], own_keys, own_values, seen))
+        return torch.cat(attend_each(sights), 1)
 
 
 def _embedded(decoder: Decoder, samples: Sequence[Sample]) -> Tensor:
@@ -208,12 +216,17 @@ def _embedded(decoder: Decoder, samples: Sequence[Sample]) -> Tensor:
 
 
 def _dropped(rows: Tensor, layouts: Sequence[Layout], schedule: Schedule, layer: int) -> Tensor:
-    n = schedule.tokens_by_layer[layer - 1]
-    parts = []
-    for layout, own in zip(layouts, torch.split(rows, [layout.rows(n) for layout in layouts]), strict=True):
-        end = layout.prefix + layout.frames * n
-        parts += [own[: layout.prefix], drop(own[layout.prefix : end], 0, schedule, layer), own[end:]]
-    return torch.cat(parts)
+    """The rows that this layer still sees: all words, and of every frame the survivors."""
+    n, places = schedule.tokens_by_layer[layer - 1], torch.tensor(schedule.survivors(layer))
+    kept, start = [], 0
+    for layout in layouts:
+        video = start + layout.prefix
+        end = start + layout.rows(n)
+        words = video + layout.frames * n
+        frames = torch.arange(video, words, n)[:, None] + places
+        kept += [torch.arange(start, video), frames.flatten(), torch.arange(words, end)]
+        start = end
+    return rows.index_select(0, torch.cat(kept).to(rows.device))
 
 
 def _check(decoder: Decoder, schedule: Schedule, samples: Sequence[Sample]) -> None:

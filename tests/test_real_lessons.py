@@ -38,7 +38,7 @@ def test_what_differs_from_the_background_is_found_also_at_the_border() -> None:
 
 def test_a_take_shows_something_whole_or_nothing_in_turn_and_says_where() -> None:
     frame = standing(24, 40, 96, 72)
-    frames = [RealFrame(frame, "person", differing([frame], EMPTY)[0]), RealFrame(EMPTY, "person", None)]
+    frames = [RealFrame(frame, "person", tuple(differing([frame], EMPTY))), RealFrame(EMPTY, "person", ())]
     for seed in range(40):
         picture, film = real_take(frames, seed, SIDE)
         assert picture.shape == (SIDE, SIDE, 3)
@@ -57,19 +57,41 @@ def test_a_take_shows_something_whole_or_nothing_in_turn_and_says_where() -> Non
 
 def test_what_cannot_be_shown_is_said() -> None:
     with pytest.raises(ValueError, match=r"^frames: none of 50 crops is of something whole"):
-        real_take([RealFrame(EMPTY, "person", None)], 1, SIDE)
+        real_take([RealFrame(EMPTY, "person", ())], 1, SIDE)
 
 
-def test_the_bundled_room_is_sometimes_empty_and_sometimes_not_and_an_example_says_so() -> None:
+def test_of_things_side_by_side_a_crop_shows_some_whole_and_none_in_part() -> None:
+    frame = standing(24, 20, 96, 40)
+    frame[24:96, 110:130] = (220, 30, 30)
+    both = differing([frame], EMPTY)[0].parts()
+    assert [one.inside(Box(0, 0, 160, 120))[1].left for one in both] == pytest.approx([20, 110], abs=4)
+    counts = set()
+    for seed in range(1, 60, 2):
+        picture, film = real_take([RealFrame(frame, "bottle", tuple(both), 0.3)], seed, SIDE)
+        counts.add(len(film.now))
+        red = picture[..., 0].astype(int) - picture[..., 1] > 40
+        for one in film.now:
+            box = one.box
+            assert red[box.top : box.bottom, box.left : box.right].mean() > 0.7
+            red[:, max(0, box.left - 9) : box.right + 9] = False
+        assert not red.any()
+    assert counts == {1, 2}
+
+
+def test_the_bundled_videos_are_sometimes_empty_and_sometimes_not_and_an_example_says_so() -> None:
     frames = real_frames(bundled())
-    assert {frame.name for frame in frames} == {"person"}
-    assert 25 < sum(frame.thing is None for frame in frames) < 40
-    assert 95 < sum(frame.thing is not None for frame in frames) < 115
+    counted = {name: [len(one.things) for one in frames if one.name == name] for name in ("person", "bottle")}
+    assert len(frames) == sum(map(len, counted.values()))
+    assert 25 < counted["person"].count(0) < 40
+    assert 95 < counted["person"].count(1) < 115
+    assert counted["bottle"].count(1) >= 8 and counted["bottle"].count(2) >= 12
+    assert set(counted["person"]) == {0, 1} and set(counted["bottle"]) == {0, 1, 2}
     empty, full = LessonFootage(MODEL, PLAIN).real(frames, 0, takes=2)
-    assert [len(one.objects[0]) for one in (empty, full)] == [0, 1]
+    assert len(empty.objects[0]) == 0 < len(full.objects[0])
     assert empty.features.shape == full.features.shape == (1, 4, 2 * 16)
-    film = real_take(frames, 1, SIDE)[1]
-    asked = quiz(film, random.Random(0), 200, TOPICS, Phrasing.TRAINING)
-    persons = {one.verdict for one in asked if "person" in one.question and one.topic == "presence"}
-    assert persons == {True}
-    assert {one.topic for one in asked} <= set(TOPICS)
+    for name in counted:
+        film = real_take([one for one in frames if one.name == name], 1, SIDE)[1]
+        asked = quiz(film, random.Random(0), 200, TOPICS, Phrasing.TRAINING)
+        presence = [one for one in asked if one.topic == "presence" and f" {name}" in one.question]
+        assert {one.verdict for one in presence if f" {name} with" not in one.question} == {True}  # a cane, say
+        assert {one.topic for one in asked} <= set(TOPICS)

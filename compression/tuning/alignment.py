@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isqrt
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -57,22 +59,20 @@ def targets(objects: Sequence[Object], cells: int) -> tuple[Tensor, ...]:
     Objects share a cell by how much of it their boxes cover; what has no colour shares no colour.
     """
     side = isqrt(cells)
-    found = tuple(torch.zeros(cells, len(words)) for words in QUESTIONS)
-    names, colours, sides, rows = found
-    for cell in range(cells):
-        row, column = divmod(cell, side)
-        for one in objects:
-            cover = _cover(one.box, row, column, side)
-            if cover >= _LEAST_COVER:
-                names[cell, NAMES.index(one.name)] += cover
-                if one.colour:
-                    colours[cell, QUESTIONS[1].index(one.colour)] += cover
-        if not names[cell].any():
-            names[cell, 0] = 1
-        for part, place in ((sides, column), (rows, row)):
-            if 2 * place + 1 != side:  # the middle of an odd number is neither
-                part[cell, int(2 * place + 1 > side)] = 1
-    return tuple(part / part.sum(-1, keepdim=True).clamp_min(1e-9) for part in found)
+    names, colours, sides, rows = found = tuple(np.zeros((side, side, len(words)), np.float32) for words in QUESTIONS)
+    for one in objects:
+        left, top, right, bottom = one.box
+        cover = np.outer(_overlap(top, bottom, side), _overlap(left, right, side))
+        cover[cover < _LEAST_COVER] = 0
+        names[..., NAMES.index(one.name)] += cover
+        if one.colour:
+            colours[..., QUESTIONS[1].index(one.colour)] += cover
+    names[..., 0] = ~names.any(-1)
+    for place in range(side):
+        if 2 * place + 1 != side:  # the middle of an odd number is neither
+            half = int(2 * place + 1 > side)
+            sides[:, place, half] = rows[place, :, half] = 1
+    return tuple(torch.from_numpy((part / part.sum(-1, keepdims=True).clip(1e-9)).reshape(cells, -1)) for part in found)
 
 
 def alignment_loss(tokens: Tensor, wanted: Sequence[tuple[Tensor, ...]], lexicon: Lexicon) -> Tensor:
@@ -114,9 +114,7 @@ def set_distance(translator: Projector | Readout, given: Tensor, lexicon: Lexico
     last.bias.sub_(lexicon.centre).mul_(scale).add_(lexicon.centre)
 
 
-def _cover(box: tuple[float, float, float, float], row: int, column: int, side: int) -> float:
-    """Part of a cell that a box covers."""
-    left, top, right, bottom = (edge * side for edge in box)
-    width = min(right, column + 1) - max(left, column)
-    height = min(bottom, row + 1) - max(top, row)
-    return max(0.0, width) * max(0.0, height)
+def _overlap(low: float, high: float, side: int) -> npt.NDArray[np.float64]:
+    """Which part of each row or column, of so many, lies between two parts of the picture."""
+    cells = np.arange(side)
+    return (np.minimum(high * side, cells + 1) - np.maximum(low * side, cells)).clip(0)

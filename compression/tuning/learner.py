@@ -86,6 +86,15 @@ class Learner:
         return self.decoder.embed_tokens.weight.device
 
     @property
+    def _attention(self) -> list[SDPBackend]:
+        """Kernels for its gradients, the first that can is taken.
+
+        A CPU has few rows at a time: there the gradient of fused attention takes longer than that of plain products.
+        On a GPU the newest kernels are built anew for each shape, and here hardly two steps have the same.
+        """
+        return [SDPBackend.MATH] if self.device.type == "cpu" else [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+
+    @property
     def learning(self) -> list[nn.Parameter]:
         """The weights that this stage changes."""
         return [*self._translating(), *self._reading()]
@@ -106,8 +115,7 @@ class Learner:
     def gradients(self, examples: Sequence[Example], questions: int, chance: random.Random) -> float:
         """Set the gradients to those of these examples, up to `questions` about each; returns the loss."""
         self._optimizer.zero_grad(set_to_none=True)
-        # Few rows at a time: the gradient of PyTorch's fused attention takes longer than that of plain products.
-        with sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext():
+        with sdpa_kernel(self._attention):
             loss = self._loss(examples, questions, chance)
             torch.autograd.backward(loss)
         return float(loss.detach())
@@ -145,7 +153,7 @@ class Learner:
             features = torch.cat([example.features for example in examples]).float()
             set_distance(self._model.projector, features.to(self.device), self.lexicon)
         if self._stage is Stage.READOUT and self._readout:
-            left = self._left([self._projected(one.features) for one in examples])
+            left = self._left(self._videos(examples))
             set_distance(self._readout, torch.cat(left).float(), self.lexicon)
 
     def learnt(self) -> dict[str, Tensor]:
@@ -209,7 +217,7 @@ class Learner:
             samples = [lesson(self._tokenizer, one, video, some) for one, video, some in given]
             return mean_loss(self.decoder, schedule, samples)
 
-        frames = [self._projected(one.features) for one in examples]
+        frames = self._videos(examples)
         if self._stage is Stage.REMEMBER:
             return loss(self._model.lpcomp_schedule, frames) + loss(self.schedule, self._remembered(frames))
         return loss(self.schedule, frames)
@@ -236,8 +244,13 @@ class Learner:
 
     def _readout_loss(self, examples: Sequence[Example]) -> Tensor:
         wanted = [frame_targets(objects) for one in examples for objects in one.objects]
-        frames = [self._projected(one.features) for one in examples]
+        frames = self._videos(examples)
         return alignment_loss(torch.cat(self._remembered(frames)), wanted, self.lexicon)
+
+    def _videos(self, examples: Sequence[Example]) -> list[Tensor]:
+        """The tokens [F, n, D] of each, as the projector makes them today."""
+        together = self._projected(torch.cat([one.features for one in examples]))
+        return list(torch.split(together, [len(one.features) for one in examples]))
 
     def _projected(self, features: Tensor) -> Tensor:
         tokens: Tensor = self._model.projector(features.to(self.device).float())

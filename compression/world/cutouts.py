@@ -79,6 +79,17 @@ class Difference:
         """Of the frame, 0..1."""
         return float(self.cover.mean())
 
+    def parts(self) -> list["Difference"]:
+        """Its connected parts, the first found first; pixels are looked at in cells of 8."""
+        cells, _ = _cells(self.cover.astype(np.float32))
+        found = []
+        for part in _parts(cells):
+            own = np.zeros_like(self.cover)
+            fine = _fine(_grown(part))
+            own[: fine.shape[0], : fine.shape[1]] = fine
+            found.append(Difference(self.cover & own))
+        return found
+
     def inside(self, crop: Box) -> tuple[float, Box]:
         """How much of it is in a part of the frame, 0..1, and the box around that; an empty one where nothing is."""
         kept = self.cover[crop.top : crop.bottom, crop.left : crop.right]
