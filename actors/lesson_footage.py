@@ -1,11 +1,13 @@
 """Makes training examples: scenes are drawn, coded as cameras code, seen by the vision tower and stored with the truth.
 
-What is made of a seed does not depend on any other, so shards can be made in any order and by many machines.
+What is made of a seed does not depend on any other, so shards can be made in any order and by many processes: drawing
+takes longest and needs no model.
 """
 
 import random
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from standwatch.actors.footage import bundled, cut_footage
 from standwatch.actors.real_lessons import TOPICS, RealFrame, real_take
 from standwatch.compression.preprocess import preprocess
 from standwatch.compression.tuning.examples import Example, Object
-from standwatch.compression.tuning.quiz import quiz
+from standwatch.compression.tuning.quiz import Asked, quiz
 from standwatch.compression.tuning.quiz_claims import Phrasing
 from standwatch.compression.tuning.shown import shown
 from standwatch.compression.tuning.takes import SIDE_PX, TEST_SEEDS, Take, draw_take
@@ -38,20 +40,33 @@ def load_artwork(style: str) -> Artwork:
     return Artwork(load_drawings(style), cutouts, places)
 
 
-class LessonFootage:
-    """Turns takes into examples with a model's vision tower."""
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """An example before the vision tower has seen it: its frames [F, H, W, 3] as coded, and all the rest of it."""
 
-    def __init__(self, model: XComp, artwork: Artwork, phrasing: Phrasing = Phrasing.TRAINING) -> None:
-        self._model, self._artwork, self._phrasing = model, artwork, phrasing
+    pictures: UInt8Array
+    times_ms: tuple[int, ...]
+    objects: tuple[tuple[Object, ...], ...]
+    asked: tuple[Asked, ...]
+    source: str
+
+
+class Film:
+    """Turns takes into shots. `frames` are the real ones, where there are any."""
+
+    def __init__(
+        self, artwork: Artwork, phrasing: Phrasing = Phrasing.TRAINING, frames: Sequence[RealFrame] = ()
+    ) -> None:
+        self._artwork, self._phrasing, self._frames = artwork, phrasing, frames
         self._places = tuple(sorted(artwork.places))
 
-    def examples(self, takes: Sequence[Take], seed: int) -> list[Example]:
-        """All frames are coded and seen together; `seed` decides how well they are coded and what is asked."""
+    def shots(self, takes: Sequence[Take], seed: int) -> list[Shot]:
+        """All frames are coded together; `seed` decides how well they are coded and what is asked."""
         chance = random.Random(f"lessons {seed}")
         cameras = [Camera(take.scene, self._artwork) for take in takes]
-        pictures = [camera.frame(t) for camera, take in zip(cameras, takes, strict=True) for t in take.times_ms]
-        features = iter(self._features(recoded(np.stack(pictures), chance.randint(*_CODING))))
-        found = []
+        drawn = [camera.frame(t) for camera, take in zip(cameras, takes, strict=True) for t in take.times_ms]
+        pictures = recoded(np.stack(drawn), chance.randint(*_CODING))
+        found, first = [], 0
         for camera, take in zip(cameras, takes, strict=True):
             film = shown(camera, take.times_ms)
             lens = take.scene.stage.lens
@@ -59,36 +74,43 @@ class LessonFootage:
                 tuple(_object(one, lens.width, lens.height) for one in seen if is_clear(one)) for seen in film.seen
             )
             asked = quiz(film, chance, _QUESTIONS[len(take.times_ms) == 1], phrasing=self._phrasing)
-            own = torch.stack([next(features) for _ in take.times_ms])
-            found.append(Example(own, take.times_ms, objects, tuple(asked), take.source))
+            own = pictures[first : first + len(take.times_ms)]
+            found.append(Shot(own, take.times_ms, objects, tuple(asked), take.source))
+            first += len(own)
         return found
 
-    def shard(self, number: int, takes: int, for_tests: bool, *, stills: bool = False) -> list[Example]:
-        """The examples of the takes that belong to a shard's number."""
+    def shard(self, number: int, takes: int, for_tests: bool, *, stills: bool = False) -> list[Shot]:
+        """The shots of the takes that belong to a shard's number."""
         first = number * takes + (TEST_SEEDS if for_tests else 0)
         drawn = [draw_take(first + take, self._places, stills=stills) for take in range(takes)]
-        return self.examples(drawn, first)
+        return self.shots(drawn, first)
 
-    def real(self, frames: Sequence[RealFrame], number: int, takes: int) -> list[Example]:
-        """The examples of a shard's number that real frames make."""
+    def real(self, number: int, takes: int) -> list[Shot]:
+        """The shots of a shard's number that real frames make."""
         first = number * takes
         chance = random.Random(f"real lessons {first}")
-        drawn = [real_take(frames, first + take, SIDE_PX) for take in range(takes)]
-        features = self._features(recoded(np.stack([picture for picture, _ in drawn]), chance.randint(*_CODING)))
+        drawn = [real_take(self._frames, first + take, SIDE_PX) for take in range(takes)]
+        pictures = recoded(np.stack([picture for picture, _ in drawn]), chance.randint(*_CODING))
         found = []
-        for take, ((_, film), own) in enumerate(zip(drawn, features, strict=True)):
+        for take, ((_, film), own) in enumerate(zip(drawn, pictures, strict=True)):
             objects = tuple(_object(one, SIDE_PX, SIDE_PX) for one in film.now)
             asked = quiz(film, chance, _QUESTIONS[True], TOPICS, self._phrasing)
-            found.append(Example(own[None], film.times_ms, (objects,), tuple(asked), f"real {first + take}"))
+            found.append(Shot(own[None], film.times_ms, (objects,), tuple(asked), f"real {first + take}"))
         return found
 
-    @torch.inference_mode()
-    def _features(self, pictures: UInt8Array) -> torch.Tensor:
-        """[N, H, W, 3] -> [N, n, W] before the projector."""
-        weight = next(self._model.vision.parameters())
-        config = self._model.config.vision
-        pixels = preprocess(pictures, config.image_px).to(weight)[:, None]
-        return torch.cat([self._model.features(part)[:, 0] for part in torch.split(pixels, _TOGETHER)]).cpu()
+
+@torch.inference_mode()
+def seen_by(model: XComp, shots: Sequence[Shot]) -> list[Example]:
+    """What a model's vision tower makes of the frames of some shots, [F, n, W] of each."""
+    weight = next(model.vision.parameters())
+    pixels = preprocess(np.concatenate([shot.pictures for shot in shots]), model.config.vision.image_px)
+    clips = torch.split(pixels.to(weight)[:, None], _TOGETHER)
+    features = torch.cat([model.features(part)[:, 0] for part in clips]).cpu()
+    each = torch.split(features, [len(shot.pictures) for shot in shots])
+    return [
+        Example(own, shot.times_ms, shot.objects, shot.asked, shot.source)
+        for own, shot in zip(each, shots, strict=True)
+    ]
 
 
 def recoded(pictures: UInt8Array, quality: int) -> UInt8Array:

@@ -1,11 +1,11 @@
 """`standwatch train`: film lessons in a rendered world, go through the stages of training, publish what was learnt."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import track
 
 from standwatch.actors.base_weights import base_folder, held
 from standwatch.actors.drawings import SETS, TRAINING
@@ -40,35 +40,20 @@ def film(
         bool, typer.Option("--real", help="Crops of the bundled videos' trained part, instead of drawn scenes.")
     ] = False,
     style: Annotated[str, typer.Option(help=f"Set of drawings: {', '.join(SETS)}.")] = TRAINING,
-    threads: Annotated[int, typer.Option(min=1, help="Of the vision tower.")] = 2,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that draw; else one a core.")] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="The vision tower runs on a GPU.")] = False,
 ) -> None:
     """Store what vision makes of drawn scenes, or real ones, with the truth about them. Files that are there stay."""
-    import torch
-
-    from standwatch.actors.footage import bundled
-    from standwatch.actors.lesson_footage import LessonFootage, load_artwork
-    from standwatch.actors.real_lessons import real_frames
+    from standwatch.actors.filming import Reel, film_shards, load_film
     from standwatch.compression.checkpoint import load_model
-    from standwatch.compression.tuning.examples import shards as complete
-    from standwatch.compression.tuning.examples import write_shard
 
-    torch.set_num_threads(threads)
     if real and (for_tests or stills):
         raise BadInput("--real: goes neither with --for-tests nor with --stills; leave them out")
-    drawn = f"{style}{'-test' if for_tests else ''}{'-stills' if stills else ''}"
-    kind = f"{'real' if real else drawn}-{takes}"
-    names = {number: f"{kind}-{number:06}" for number in range(first, first + shards)}
-    missing = [number for number, name in names.items() if name not in complete(to)]
-    if missing:
-        footage = LessonFootage(load_model(base_model(gpu=gpu)).model, load_artwork(style))
-        frames = real_frames(bundled()) if real else []
-        for number in track(missing, "filming"):
-            made = (
-                footage.real(frames, number, takes) if real else footage.shard(number, takes, for_tests, stills=stills)
-            )
-            write_shard(to, names[number], made)
-    print(f"{to}: {len(names)} files of {takes} scenes, {len(missing)} of them new")
+    reel = Reel(style, takes, for_tests=for_tests, stills=stills, real=real)
+    load_film(reel)  # what has to be fetched is fetched once, and what cannot be had is said here
+    tower, numbers = load_model(base_model(gpu=gpu)).model, range(first, first + shards)
+    new = film_shards(reel, numbers, to, tower, partial(load_film, reel), workers or os.cpu_count() or 1)
+    print(f"{to}: {shards} files of {takes} scenes, {new} of them new")
 
 
 @app.command()

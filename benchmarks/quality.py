@@ -2,15 +2,17 @@
 
 Every figure is a share of questions answered right, with its 95 % interval (Wilson). Scenes, places and the way the
 video is coded come from test seeds; questions are asked with phrasings that training never used. A verdict is right
-if the likelier of yes and no is; words are right if they are the expected ones to the letter. Each window is filmed,
-coded as H.264, compressed to float16 tokens, and read by the same reader that serves live queries.
+if the likelier of yes and no is, read by the same reader that serves live queries from float16 tokens; words are right
+if the model would write the expected ones to the letter: each word is the likeliest after those before it.
 
 `presence` counts yes/no questions about what is in view, a missed "unclear" being neither; `unseen_style` the same in
 the set of drawings that training never saw. `calibration` is the expected calibration error of all verdicts in ten
 bins of the probability of the verdict. `compression` is what LP-Comp costs: the share of all answers that the model
 would write to the letter with all 16 tokens of a frame in every layer, less that share with LP-Comp (16 to 1).
 
-    python -m benchmarks.quality [--takes 128]
+    python -m benchmarks.quality [--takes 128] [--plot FILE.png]
+
+`--plot` draws how often verdicts are right against how probable they were said to be.
 """
 
 import argparse
@@ -18,13 +20,15 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from benchmarks.models import verdict
 from standwatch.actors.drawings import TRAINING, UNSEEN
-from standwatch.actors.lesson_footage import LessonFootage, load_artwork
+from standwatch.actors.lesson_footage import Film, load_artwork, seen_by
 from standwatch.actors.tuned_weights import tuned_folder
 from standwatch.compression.checkpoint import load_model
 from standwatch.compression.compressor import Float16Array
@@ -41,7 +45,6 @@ from standwatch.compression.xcomp import XComp
 from standwatch.configs.schema import ModelConfig
 
 _SHARD = 32
-_ANSWER_TOKENS = 32
 _TARGETS: Mapping[str, tuple[tuple[Topic, ...], float]] = {
     "presence": ((Topic.PRESENCE, Topic.NEAR_MISS), 0.97),
     "colour": ((Topic.COLOUR,), 0.90),
@@ -79,13 +82,12 @@ class Examiner:
             Marked(asked, (one.probability >= 0.5) == asked.verdict, one.probability)
             for asked, one in zip(judged, said, strict=True)
         ]
-        for asked in example.asked:
-            if asked.verdict is None and not asked.answer.startswith("Unclear"):
-                written = self._reader.answer(
-                    tokens, asked.question, example.duration_s, len(tokens), _ANSWER_TOKENS, repetition_penalty=1.0
-                )
-                found.append(Marked(asked, written.text.strip() == asked.answer, None))
-        return found
+        written = self.letters(example, self.model.lpcomp_schedule)
+        return found + [
+            Marked(asked, right, None)
+            for asked, right in zip(example.asked, written, strict=True)
+            if asked.verdict is None and not asked.answer.startswith("Unclear")
+        ]
 
     @torch.inference_mode()
     def letters(self, example: Example, schedule: Schedule) -> list[bool]:
@@ -110,12 +112,39 @@ def wilson(right: int, of: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def calibration_error(marks: Sequence[Marked]) -> float:
-    """Expected calibration error of the verdicts, in ten bins of the verdict's own probability."""
+@dataclass(frozen=True)
+class Bin:
+    """Verdicts that were said to be about as probable: that on average, how many are right, and their part of all."""
+
+    sure: float
+    right: float
+    part: float
+
+
+def reliability(marks: Sequence[Marked]) -> list[Bin]:
+    """The verdicts in ten bins of their own probability, 0.5 .. 1; empty bins are left out."""
     sure = np.array([max(one.probability, 1 - one.probability) for one in marks if one.probability is not None])
     right = np.array([one.right for one in marks if one.probability is not None])
     bins = np.minimum(((sure - 0.5) * 20).astype(int), 9)
-    return float(sum(abs(sure[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean() for b in set(bins)))
+    return [
+        Bin(float(sure[bins == one].mean()), float(right[bins == one].mean()), float((bins == one).mean()))
+        for one in np.unique(bins)
+    ]
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """Expected calibration error: how far sureness is from being right, on average over all verdicts."""
+    return sum(abs(one.sure - one.right) * one.part for one in bins)
+
+
+def draw_reliability(bins: Sequence[Bin], to: Path) -> None:
+    """A point for each bin, as large as its part of all; on the line where sureness is deserved."""
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0.5, 1], [0.5, 1], color="grey")
+    axes.scatter([one.sure for one in bins], [one.right for one in bins], [1000 * one.part for one in bins])
+    axes.set(xlabel="probability of the verdict", ylabel="verdicts that are right", title="Reliability")
+    figure.savefig(to)
 
 
 def told(name: str, marks: Sequence[bool], target: float | None) -> bool:
@@ -130,9 +159,9 @@ def told(name: str, marks: Sequence[bool], target: float | None) -> bool:
 
 
 def filmed(examiner: Examiner, style: str, takes: int) -> list[Example]:
-    footage = LessonFootage(examiner.model, load_artwork(style), Phrasing.HELD_OUT)
-    numbers = range(math.ceil(takes / _SHARD))
-    return [example for number in numbers for example in footage.shard(number, _SHARD, for_tests=True)]
+    film = Film(load_artwork(style), Phrasing.HELD_OUT)
+    shots = [film.shard(number, _SHARD, for_tests=True) for number in range(math.ceil(takes / _SHARD))]
+    return [example for shard in shots for example in seen_by(examiner.model, shard)]
 
 
 def compression_cost(examiner: Examiner, examples: Sequence[Example]) -> float:
@@ -149,8 +178,9 @@ def compression_cost(examiner: Examiner, examples: Sequence[Example]) -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print what was measured; 1 when a figure is short of its target."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--takes", type=int, default=128)
+    parser.add_argument("--plot", type=Path, metavar="FILE.png")
     parser.add_argument("--checkpoint", default="")
     chosen = parser.parse_args(arguments)
     examiner = Examiner(ModelConfig(checkpoint=chosen.checkpoint or str(tuned_folder()), dtype="bfloat16"))
@@ -161,7 +191,10 @@ def main(arguments: list[str] | None = None) -> int:
         good.append(told(name, [one.right for one in seen if one.asked.topic in topics], target))
     for topic in Topic:
         told(f"all of {topic.value}", [one.right for one in seen if one.asked.topic is topic], None)
-    good.append(verdict("calibration", calibration_error(seen), 0.05, at_least=False, digits=3))
+    bins = reliability(seen)
+    if chosen.plot:
+        draw_reliability(bins, chosen.plot)
+    good.append(verdict("calibration", calibration_error(bins), 0.05, at_least=False, digits=3))
     good.append(verdict("compression", compression_cost(examiner, examples), 0.02, at_least=False, digits=3))
     unseen = [mark for one in filmed(examiner, UNSEEN, chosen.takes // 2) for mark in examiner.marks(one)]
     topics = _TARGETS["presence"][0]

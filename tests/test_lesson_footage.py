@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from standwatch.actors.lesson_footage import LessonFootage, recoded
+from standwatch.actors.lesson_footage import Film, recoded, seen_by
 from standwatch.compression.tuning.takes import TEST_SEEDS, draw_take
 from standwatch.compression.world.artwork import Artwork
 from standwatch.compression.world.camera import Camera
@@ -22,8 +22,7 @@ MODEL = tiny_xcomp(replace(TINY, vision=TOWER))
 
 
 def test_a_shard_holds_its_takes_with_what_is_in_every_frame_and_the_same_each_time() -> None:
-    footage = LessonFootage(MODEL, PLAIN)
-    examples = footage.shard(2, takes=3, for_tests=False)
+    examples = seen_by(MODEL, Film(PLAIN).shard(2, takes=3, for_tests=False))
     for number, example in enumerate(examples):
         take = draw_take(2 * 3 + number)
         camera = Camera(take.scene, PLAIN)
@@ -34,7 +33,8 @@ def test_a_shard_holds_its_takes_with_what_is_in_every_frame_and_the_same_each_t
             assert [one.name for one in objects] == [one.name for one in camera.seen(t) if is_clear(one)]
             assert all(0 <= edge <= 1 for one in objects for edge in one.box)
         assert 0 < len(example.asked) <= 24
-    for one, other in zip(examples, LessonFootage(MODEL, Artwork(PLAIN.svgs)).shard(2, 3, False), strict=True):
+    again = seen_by(MODEL, Film(Artwork(PLAIN.svgs)).shard(2, 3, False))
+    for one, other in zip(examples, again, strict=True):
         assert torch.equal(one.features, other.features)
         assert one.asked == other.asked
 

@@ -1,8 +1,11 @@
 """What the quality figures are made of: intervals, calibration, and what counts as right."""
 
-import pytest
+from pathlib import Path
 
-from benchmarks.quality import Marked, calibration_error, told, wilson
+import pytest
+from PIL import Image
+
+from benchmarks.quality import Bin, Marked, calibration_error, draw_reliability, reliability, told, wilson
 from standwatch.compression.tuning.quiz import Asked
 from standwatch.compression.tuning.quiz_claims import Topic
 
@@ -21,15 +24,25 @@ def test_the_interval_is_wilsons() -> None:
 def test_verdicts_that_are_right_as_often_as_they_say_are_calibrated() -> None:
     """By hand: ten at 0.8 of which eight are right; then all right, which is 0.2 more than said."""
     fair = [marked(0.8, number < 8) for number in range(10)]
-    assert calibration_error(fair) == pytest.approx(0.0, abs=1e-9)
-    assert calibration_error([marked(0.8, True)] * 10) == pytest.approx(0.2)
-    assert calibration_error([marked(0.2, True)] * 10) == pytest.approx(0.2), "no is as sure as yes"
+    assert calibration_error(reliability(fair)) == pytest.approx(0.0, abs=1e-9)
+    assert calibration_error(reliability([marked(0.8, True)] * 10)) == pytest.approx(0.2)
+    assert calibration_error(reliability([marked(0.2, True)] * 10)) == pytest.approx(0.2), "no is as sure as yes"
 
 
 def test_each_bin_counts_by_how_many_verdicts_are_in_it_and_words_do_not_count() -> None:
     """By hand: 5 at 1.0 all right (0 off), 15 at 0.6 all wrong (0.6 off)."""
     marks = [marked(1.0, True)] * 5 + [marked(0.6, False)] * 15 + [marked(None, False)] * 50
-    assert calibration_error(marks) == pytest.approx(0.45)
+    low, high = reliability(marks)
+    assert (low.sure, low.right, low.part) == pytest.approx((0.6, 0.0, 0.75))
+    assert (high.sure, high.right, high.part) == pytest.approx((1.0, 1.0, 0.25))
+    assert calibration_error(reliability(marks)) == pytest.approx(0.45)
+
+
+def test_reliability_is_drawn(tmp_path: Path) -> None:
+    draw_reliability([Bin(0.6, 0.5, 0.25), Bin(0.95, 0.9, 0.75)], tmp_path / "reliability.png")
+    with Image.open(tmp_path / "reliability.png") as drawn:
+        assert drawn.size == (500, 500)
+        assert len(drawn.convert("RGB").getcolors(1 << 18)) > 10
 
 
 def test_a_figure_prints_its_interval_and_its_line(capsys: pytest.CaptureFixture[str]) -> None:

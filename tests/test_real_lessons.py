@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from standwatch.actors.footage import bundled
+from standwatch.actors.lesson_footage import Film, seen_by
 from standwatch.actors.real_lessons import TOPICS, RealFrame, real_frames, real_take
 from standwatch.compression.tuning.quiz import quiz
 from standwatch.compression.tuning.quiz_claims import Phrasing
 from standwatch.compression.world.cutouts import differing
 from standwatch.compression.world.seeing import Box
-from tests.test_lesson_footage import MODEL, PLAIN, LessonFootage
+from tests.drawn_world import PLAIN
+from tests.test_lesson_footage import MODEL
 
 SIDE = 224
 EMPTY = np.full((120, 160, 3), 90, np.uint8)
@@ -86,7 +88,7 @@ def test_the_bundled_videos_are_sometimes_empty_and_sometimes_not_and_an_example
     assert 95 < counted["person"].count(1) < 115
     assert counted["bottle"].count(1) >= 8 and counted["bottle"].count(2) >= 12
     assert set(counted["person"]) == {0, 1} and set(counted["bottle"]) == {0, 1, 2}
-    empty, full = LessonFootage(MODEL, PLAIN).real(frames, 0, takes=2)
+    empty, full = seen_by(MODEL, Film(PLAIN, frames=frames).real(0, takes=2))
     assert len(empty.objects[0]) == 0 < len(full.objects[0])
     assert empty.features.shape == full.features.shape == (1, 4, 2 * 16)
     for name in counted:

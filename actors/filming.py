@@ -1,0 +1,81 @@
+"""Films lessons: many processes draw, and this one's vision tower sees what they have drawn."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from rich.progress import track
+
+from standwatch.actors.footage import bundled
+from standwatch.actors.lesson_footage import Film, Shot, load_artwork, seen_by
+from standwatch.actors.real_lessons import real_frames
+from standwatch.compression.tuning.examples import shards, write_shard
+from standwatch.compression.xcomp import XComp
+
+_AHEAD = 2  # shards of each process that are drawn or wait to be seen
+
+
+@dataclass(frozen=True)
+class Reel:
+    """What is filmed: which drawings, how many takes in a shard, and of what kind they are."""
+
+    style: str
+    takes: int
+    for_tests: bool = False
+    stills: bool = False
+    real: bool = False
+
+    def name(self, number: int) -> str:
+        drawn = f"{self.style}{'-test' if self.for_tests else ''}{'-stills' if self.stills else ''}"
+        return f"{'real' if self.real else drawn}-{self.takes}-{number:06}"
+
+
+def film_shards(
+    reel: Reel, numbers: Iterable[int], to: Path, tower: XComp, loading: Callable[[], Film], workers: int
+) -> int:
+    """Film the shards of these numbers that a folder has not, with a film that each process loads; how many were new.
+
+    Raises what loading raises, and OSError if files cannot be written.
+    """
+    there = set(shards(to))
+    missing = [number for number in numbers if reel.name(number) not in there]
+    if missing:
+        workers = min(workers, len(missing))
+        with ProcessPoolExecutor(workers, get_context("spawn"), _load, (loading,)) as pool:
+            drawn = _in_turn(pool, reel, missing, workers * _AHEAD)
+            for number in track(missing, "filming"):
+                write_shard(to, reel.name(number), seen_by(tower, next(drawn)))
+    return len(missing)
+
+
+def load_film(reel: Reel) -> Film:
+    """Raises Unavailable without drawings."""
+    return Film(load_artwork(reel.style), frames=real_frames(bundled()) if reel.real else ())
+
+
+def _in_turn(pool: ProcessPoolExecutor, reel: Reel, numbers: list[int], ahead: int) -> Iterator[list[Shot]]:
+    """Each shard's shots; only so many are drawn ahead, because drawn frames are large."""
+    waiting: deque[Future[list[Shot]]] = deque()
+    for number in numbers:
+        waiting.append(pool.submit(_draw, reel, number))
+        if len(waiting) == ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+_loaded: list[Film] = []  # in a process that draws: its film
+
+
+def _load(loading: Callable[[], Film]) -> None:
+    _loaded.append(loading())
+
+
+def _draw(reel: Reel, number: int) -> list[Shot]:
+    (film,) = _loaded
+    if reel.real:
+        return film.real(number, reel.takes)
+    return film.shard(number, reel.takes, reel.for_tests, stills=reel.stills)

@@ -1,0 +1,55 @@
+"""Lessons are drawn by many processes and are the same as one would have drawn."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from standwatch.actors.filming import Reel, film_shards
+from standwatch.actors.lesson_footage import Film, seen_by
+from standwatch.compression.tuning.examples import read_shard, shards
+from tests.drawn_world import PLAIN
+from tests.test_lesson_footage import MODEL
+
+REEL = Reel("plain", takes=2)
+
+
+def load_plain() -> Film:
+    return Film(PLAIN)
+
+
+def load_nothing() -> Film:
+    raise RuntimeError("no drawings")
+
+
+def test_shards_of_two_processes_are_those_of_one_and_what_is_there_stays(tmp_path: Path) -> None:
+    assert film_shards(REEL, range(3, 8), tmp_path, MODEL, load_plain, workers=2) == 5
+    assert shards(tmp_path) == [f"plain-2-{number:06}" for number in range(3, 8)]
+    film = Film(PLAIN)
+    for number in range(3, 8):
+        for one, other in zip(
+            read_shard(tmp_path, REEL.name(number)), seen_by(MODEL, film.shard(number, 2, False)), strict=True
+        ):
+            assert (one.source, one.times_ms, one.objects, one.asked) == (
+                other.source,
+                other.times_ms,
+                other.objects,
+                other.asked,
+            )
+            assert torch.equal(one.features, other.features.half())
+    before = (tmp_path / "plain-2-000003.safetensors").stat().st_mtime_ns
+    assert film_shards(REEL, range(3, 9), tmp_path, MODEL, load_plain, workers=2) == 1
+    assert (tmp_path / "plain-2-000003.safetensors").stat().st_mtime_ns == before
+    assert film_shards(REEL, range(3, 9), tmp_path, MODEL, load_nothing, workers=2) == 0
+
+
+def test_a_process_that_cannot_draw_ends_the_filming(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="process pool"):
+        film_shards(REEL, range(2), tmp_path, MODEL, load_nothing, workers=1)
+    assert shards(tmp_path) == []
+
+
+def test_a_shards_name_says_what_is_in_it() -> None:
+    assert Reel("noto", 64, for_tests=True).name(7) == "noto-test-64-000007"
+    assert Reel("noto", 64, stills=True).name(7) == "noto-stills-64-000007"
+    assert Reel("noto", 64, real=True).name(7) == "real-64-000007"
