@@ -27,9 +27,11 @@ class Reel:
     for_tests: bool = False
     stills: bool = False
     real: bool = False
+    context: bool = False
 
     def name(self, number: int) -> str:
-        drawn = f"{self.style}{'-test' if self.for_tests else ''}{'-stills' if self.stills else ''}"
+        kinds = {"test": self.for_tests, "stills": self.stills, "context": self.context}
+        drawn = "-".join([self.style, *(kind for kind, wanted in kinds.items() if wanted)])
         return f"{'real' if self.real else drawn}-{self.takes}-{number:06}"
 
 
@@ -78,4 +80,4 @@ def _draw(reel: Reel, number: int) -> list[Shot]:
     (film,) = _loaded
     if reel.real:
         return film.real(number, reel.takes)
-    return film.shard(number, reel.takes, reel.for_tests, stills=reel.stills)
+    return film.shard(number, reel.takes, reel.for_tests, stills=reel.stills, context=reel.context)

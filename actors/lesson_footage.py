@@ -20,7 +20,7 @@ from standwatch.compression.tuning.examples import Example, Object
 from standwatch.compression.tuning.quiz import Asked, quiz
 from standwatch.compression.tuning.quiz_claims import Phrasing
 from standwatch.compression.tuning.shown import shown
-from standwatch.compression.tuning.takes import SIDE_PX, TEST_SEEDS, Take, draw_take
+from standwatch.compression.tuning.takes import SIDE_PX, TEST_SEEDS, Take, draw_take, with_context
 from standwatch.compression.world.artwork import Artwork
 from standwatch.compression.world.camera import Camera, UInt8Array
 from standwatch.compression.world.seeing import Seen
@@ -49,6 +49,7 @@ class Shot:
     objects: tuple[tuple[Object, ...], ...]
     asked: tuple[Asked, ...]
     source: str
+    context: int = 0
 
 
 class Film:
@@ -68,22 +69,25 @@ class Film:
         pictures = recoded(np.stack(drawn), chance.randint(*_CODING))
         found, first = [], 0
         for camera, take in zip(cameras, takes, strict=True):
-            film = shown(camera, take.times_ms)
             lens = take.scene.stage.lens
             objects = tuple(
-                tuple(_object(one, lens.width, lens.height) for one in seen if is_clear(one)) for seen in film.seen
+                tuple(_object(one, lens.width, lens.height) for one in camera.seen(t) if is_clear(one))
+                for t in take.times_ms
             )
-            asked = quiz(film, chance, _QUESTIONS[len(take.times_ms) == 1], phrasing=self._phrasing)
+            window = shown(camera, take.times_ms[take.context :])
+            asked = quiz(window, chance, _QUESTIONS[len(take.times_ms) == 1], phrasing=self._phrasing)
             own = pictures[first : first + len(take.times_ms)]
-            found.append(Shot(own, take.times_ms, objects, tuple(asked), take.source))
+            found.append(Shot(own, take.times_ms, objects, tuple(asked), take.source, take.context))
             first += len(own)
         return found
 
-    def shard(self, number: int, takes: int, for_tests: bool, *, stills: bool = False) -> list[Shot]:
-        """The shots of the takes that belong to a shard's number."""
+    def shard(
+        self, number: int, takes: int, for_tests: bool, *, stills: bool = False, context: bool = False
+    ) -> list[Shot]:
+        """The shots of the takes that belong to a shard's number; windows behind some `context` if that is wanted."""
         first = number * takes + (TEST_SEEDS if for_tests else 0)
         drawn = [draw_take(first + take, self._places, stills=stills) for take in range(takes)]
-        return self.shots(drawn, first)
+        return self.shots([with_context(take) for take in drawn] if context else drawn, first)
 
     def real(self, number: int, takes: int) -> list[Shot]:
         """The shots of a shard's number that real frames make."""
@@ -108,7 +112,7 @@ def seen_by(model: XComp, shots: Sequence[Shot]) -> list[Example]:
     features = torch.cat([model.features(part)[:, 0] for part in clips]).cpu()
     each = torch.split(features, [len(shot.pictures) for shot in shots])
     return [
-        Example(own, shot.times_ms, shot.objects, shot.asked, shot.source)
+        Example(own, shot.times_ms, shot.objects, shot.asked, shot.source, shot.context)
         for own, shot in zip(each, shots, strict=True)
     ]
 

@@ -39,6 +39,9 @@ def film(
     real: Annotated[
         bool, typer.Option("--real", help="Crops of the bundled videos' trained part, instead of drawn scenes.")
     ] = False,
+    context: Annotated[
+        bool, typer.Option("--context", help="Windows come behind frames before them, as a live feed's do.")
+    ] = False,
     style: Annotated[str, typer.Option(help=f"Set of drawings: {', '.join(SETS)}.")] = TRAINING,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that draw; else one a core.")] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="The vision tower runs on a GPU.")] = False,
@@ -47,9 +50,11 @@ def film(
     from standwatch.actors.filming import Reel, film_shards, load_film
     from standwatch.compression.checkpoint import load_model
 
-    if real and (for_tests or stills):
-        raise BadInput("--real: goes neither with --for-tests nor with --stills; leave them out")
-    reel = Reel(style, takes, for_tests=for_tests, stills=stills, real=real)
+    if real and (for_tests or stills or context):
+        raise BadInput("--real: goes with none of --for-tests, --stills and --context; leave them out")
+    if stills and context:
+        raise BadInput("--context: single frames have none; leave out --stills")
+    reel = Reel(style, takes, for_tests=for_tests, stills=stills, real=real, context=context)
     load_film(reel)  # what has to be fetched is fetched once, and what cannot be had is said here
     tower, numbers = load_model(base_model(gpu=gpu)).model, range(first, first + shards)
     new = film_shards(reel, numbers, to, tower, partial(load_film, reel), workers or os.cpu_count() or 1)

@@ -10,6 +10,9 @@ the set of drawings that training never saw. `calibration` is the expected calib
 bins of the probability of the verdict. `compression` is what LP-Comp costs: the share of all answers that the model
 would write to the letter with all 16 tokens of a frame in every layer, less that share with LP-Comp (16 to 1).
 
+Two lines without a target say what a segment costs: the same windows read by themselves, and behind up to 48 frames
+that the questions do not see but the frames did, as live queries read them.
+
     python -m benchmarks.quality [--takes 128] [--plot FILE.png]
 
 `--plot` draws how often verdicts are right against how probable they were said to be.
@@ -19,7 +22,7 @@ import argparse
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +35,7 @@ from standwatch.actors.lesson_footage import Film, load_artwork, seen_by
 from standwatch.actors.tuned_weights import tuned_folder
 from standwatch.compression.checkpoint import load_model
 from standwatch.compression.compressor import Float16Array
-from standwatch.compression.questions import Questions
+from standwatch.compression.questions import Questions, View
 from standwatch.compression.reader import Reader
 from standwatch.compression.schedule import Schedule
 from standwatch.compression.training import answered
@@ -74,8 +77,7 @@ class Examiner:
         self._reader = Reader(loaded.model, loaded.tokenizer, loaded.generation.eos_ids)
 
     def marks(self, example: Example) -> list[Marked]:
-        tokens = self._tokens(example)
-        view = self._reader.view(tokens)
+        view = View(self._reader.view(self._tokens(example)).cache, example.context)
         judged = [asked for asked in example.asked if asked.verdict is not None]
         said = self._reader.read([Questions((view,), tuple(asked.question for asked in judged), example.duration_s)])[0]
         found = [
@@ -158,10 +160,22 @@ def told(name: str, marks: Sequence[bool], target: float | None) -> bool:
     return target is None or verdict(name, right / of, target, at_least=True, digits=3)
 
 
-def filmed(examiner: Examiner, style: str, takes: int) -> list[Example]:
-    film = Film(load_artwork(style), Phrasing.HELD_OUT)
-    shots = [film.shard(number, _SHARD, for_tests=True) for number in range(math.ceil(takes / _SHARD))]
+def filmed(examiner: Examiner, style: str, takes: int, context: bool = False) -> list[Example]:
+    film, numbers = Film(load_artwork(style), Phrasing.HELD_OUT), range(math.ceil(takes / _SHARD))
+    shots = [film.shard(number, _SHARD, for_tests=True, context=context) for number in numbers]
     return [example for shard in shots for example in seen_by(examiner.model, shard)]
+
+
+def without_context(example: Example) -> Example:
+    """The same window by itself."""
+    first = example.context
+    return replace(
+        example,
+        features=example.features[first:],
+        times_ms=example.times_ms[first:],
+        objects=example.objects[first:],
+        context=0,
+    )
 
 
 def compression_cost(examiner: Examiner, examples: Sequence[Example]) -> float:
@@ -196,6 +210,10 @@ def main(arguments: list[str] | None = None) -> int:
         draw_reliability(bins, chosen.plot)
     good.append(verdict("calibration", calibration_error(bins), 0.05, at_least=False, digits=3))
     good.append(verdict("compression", compression_cost(examiner, examples), 0.02, at_least=False, digits=3))
+    windows = [example for example in filmed(examiner, TRAINING, chosen.takes, context=True) if example.context]
+    for name, context in (("windows alone", False), ("windows in a segment", True)):
+        shown = windows if context else [without_context(example) for example in windows]
+        told(name, [mark.right for example in shown for mark in examiner.marks(example)], None)
     unseen = [mark for one in filmed(examiner, UNSEEN, chosen.takes // 2) for mark in examiner.marks(one)]
     topics = _TARGETS["presence"][0]
     good.append(told("unseen_style", [one.right for one in unseen if one.asked.topic in topics], 0.92))

@@ -32,15 +32,30 @@ class Words:
 
 @dataclass(frozen=True)
 class Layout:
-    """How one sample's rows follow each other: prefix, frames, words of all its texts, then each text's own words."""
+    """How one sample's rows follow each other: prefix, frames, words of all its texts, then each text's own words.
+
+    The texts do not see the first `context` frames; what later frames took from them stays in those.
+    """
 
     prefix: int
     frames: int
     shared: int
     own: tuple[int, ...] = ()
+    context: int = 0
+
+    def __post_init__(self) -> None:
+        if self.context and (self.shared or not 0 < self.context < self.frames):
+            raise ValueError(
+                f"context: {self.context} of {self.frames} frames, and {self.shared} shared words; leave at least one "
+                "frame to see, and behind context give every text all of its words"
+            )
+
+    def hidden(self, n: int) -> slice:
+        """Rows of the trunk that no text sees."""
+        return slice(self.prefix, self.prefix + self.context * n)
 
     def trunk(self, n: int) -> int:
-        """Rows that every text sees, with n tokens per frame."""
+        """Rows before the texts' own, with n tokens per frame."""
         return self.prefix + self.frames * n + self.shared
 
     def rows(self, n: int) -> int:
@@ -51,22 +66,25 @@ class Layout:
         return [(0, self.trunk(n)), *((self.trunk(n), count) for count in self.own)]
 
     def seen(self, n: int, device: torch.device) -> Tensor:
-        """True where a row of the texts' own sees a row: the trunk, and its text up to itself, [own, rows]."""
+        """True where a text's own row sees a row: the trunk but for context, and its text up to itself; [own, rows]."""
         text = torch.tensor([number for number, count in enumerate(self.own) for _ in range(count)], device=device)
         among = (text[:, None] == text[None]).tril()
-        return torch.cat((among.new_ones(len(among), self.trunk(n)), among), 1)
+        trunk = among.new_ones(len(among), self.trunk(n))
+        trunk[:, self.hidden(n)] = False
+        return torch.cat((trunk, among), 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
     """A video [F, n, D] of soft tokens, the words before it, and the texts after it, each of which sees only itself.
 
-    One text is the published case.
+    One text is the published case. Texts are about the frames behind the first `context`, and do not see those.
     """
 
     prefix: Words
     video: Tensor
     texts: tuple[Words, ...]
+    context: int = 0
 
     def __post_init__(self) -> None:
         if not self.texts or not all(text.ids for text in self.texts):
@@ -74,7 +92,10 @@ class Sample:
 
     @cached_property
     def layout(self) -> Layout:
-        """Words that all texts begin with run once; of a single text, all."""
+        """Words that all texts begin with run once; of a single text, all. Behind context they would see all of it."""
+        if self.context:
+            own = tuple(len(text.ids) for text in self.texts)
+            return Layout(len(self.prefix.ids), len(self.video), 0, own, self.context)
         columns = zip(*(zip(text.ids, text.labels, strict=True) for text in self.texts), strict=False)
         shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
         own = tuple(len(text.ids) - shared for text in self.texts) if len(self.texts) > 1 else ()

@@ -14,13 +14,13 @@ from torch import Tensor
 from standwatch.compression.labels import Layout
 
 _MULTIPLE = 8  # rows: memory-efficient attention wants its mask's rows to begin at aligned addresses
-_PADDING = -1  # where a text's number would be
+_CONTEXT, _PADDING = -1, -2  # where a text's number would be
 
 
 class Rectangle:
     """The rows of some samples where every frame has n tokens, and what each of them sees.
 
-    A row sees those of its own sample that are not after it, but no other text's own rows.
+    A row sees those of its own sample that are not after it, but no other text's own rows, and no text sees context.
     """
 
     def __init__(self, layouts: Sequence[Layout], n: int, like: Tensor) -> None:
@@ -30,6 +30,7 @@ class Rectangle:
         for own, layout in zip(texts, layouts, strict=True):
             trunk = layout.trunk(n)
             own[:trunk] = 0
+            own[layout.hidden(n)] = _CONTEXT
             own[trunk : layout.rows(n)] = np.repeat(np.arange(1, len(layout.own) + 1), layout.own)
         filled = np.flatnonzero(texts.ravel() != _PADDING)
         source = np.arange(texts.size) % len(filled)  # padding takes any row, each another: gradients add up in order
@@ -37,7 +38,8 @@ class Rectangle:
         self._filled = torch.from_numpy(filled).to(like.device)
         self._source = torch.from_numpy(source).to(like.device)
         text = torch.from_numpy(texts).to(like.device)
-        seen = ((text[:, None] == 0) | (text[:, None] == text[:, :, None])).tril_()
+        row, column = text[:, :, None], text[:, None]
+        seen = ((column == 0) | (column == row) | ((column == _CONTEXT) & (row == 0))).tril_()
         self._hidden = like.new_zeros(seen.shape).masked_fill_(~seen, -torch.inf)[:, None]
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from standwatch.compression.labels import Layout
 from standwatch.compression.padding import Rectangle
 
 HEADS, KV_HEADS, HEAD_DIM = 6, 2, 8
-LAYOUTS = (Layout(3, 2, 4, (5, 1, 7)), Layout(2, 1, 3), Layout(1, 5, 0, (2, 2)))
+LAYOUTS = (Layout(3, 2, 4, (5, 1, 7)), Layout(2, 1, 3), Layout(1, 5, 0, (2, 2)), Layout(2, 4, 0, (3, 1), 3))
 
 
 def drawn(rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -28,7 +28,9 @@ def alone(layout: Layout, n: int, parts: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat(attend_each(own), 1)
 
 
-@pytest.mark.parametrize("layouts", [LAYOUTS, LAYOUTS[:1], LAYOUTS[1:2]], ids=["many", "texts", "one text"])
+@pytest.mark.parametrize(
+    "layouts", [LAYOUTS, LAYOUTS[:1], LAYOUTS[1:2], LAYOUTS[3:]], ids=["many", "texts", "one text", "context"]
+)
 @pytest.mark.parametrize("n", [1, 4])
 def test_a_rectangle_attends_as_each_sample_does_alone(layouts: tuple[Layout, ...], n: int) -> None:
     counts = [layout.rows(n) for layout in layouts]

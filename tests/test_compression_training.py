@@ -73,7 +73,8 @@ def samples(draw: st.DrawFn, shape: Shape) -> Sample:
     texts = [text if text.ids else LEARNT for text in texts]
     texts[0] = joined(texts[0], LEARNT)
     video = shape.video(draw(st.integers(1, 4)), seed=seed).requires_grad_()
-    return Sample(words(draw(st.integers(0, 4)), seed + 30), video, tuple(texts))
+    context = draw(st.integers(0, len(video) - 1))
+    return Sample(words(draw(st.integers(0, 4)), seed + 30), video, tuple(texts), context)
 
 
 def gradients(decoder: nn.Module, videos: Sequence[Tensor] = ()) -> dict[str, Tensor]:
@@ -114,7 +115,7 @@ def by_the_book(shape: Shape, sample: Sample) -> tuple[float, dict[str, Tensor]]
     last = shape.schedule.tokens_by_layer[-1]
     for number, text in enumerate(sample.texts):
         prefix, after = (weights["embed_tokens.weight"][list(part.ids)] for part in (sample.prefix, text))
-        logits = plain.forward(prefix, video, after).logits
+        logits = plain.forward(prefix, video, after, sample.context).logits
         before = sample.prefix.labels if number == 0 else (IGNORED,) * len(sample.prefix.ids)  # learnt once
         labels = torch.tensor([*before, *[IGNORED] * (len(video) * last), *text.labels])
         lost = lost + F.cross_entropy(logits[:-1], labels[1:], ignore_index=IGNORED, reduction="sum")
@@ -175,6 +176,10 @@ def test_texts_share_the_rows_of_the_video_and_of_the_words_they_begin_with() ->
     assert sample.layout == Layout(3, 5, 2, (7, 4, 5))
     assert [sample.layout.rows(n) for n in (4, 1)] == [3 + 20 + 2 + 16, 3 + 5 + 2 + 16]
     assert replace(sample, texts=sample.texts[:1]).layout == Layout(3, 5, 9)
+    assert replace(sample, context=2).layout == Layout(3, 5, 0, (9, 6, 7), 2), "shared words would see all of it"
+    for context in (5, -1):
+        with pytest.raises(ValueError, match=f"context: {context} of 5 frames"):
+            _ = replace(sample, context=context).layout
     alike = Words((7, 8, 9), (IGNORED, 8, 9))
     assert replace(sample, texts=(alike, Words((7, 8, 9), (IGNORED, IGNORED, 9)))).layout.shared == 1
     assert replace(sample, texts=(alike, Words((7, 8), (IGNORED, 8)), alike)).layout == Layout(3, 5, 2, (1, 0, 1))

@@ -1,13 +1,15 @@
 """Scenes become examples: coded as cameras code, seen by the tower, with the truth of each frame beside it."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from standwatch.actors.lesson_footage import Film, recoded, seen_by
-from standwatch.compression.tuning.takes import TEST_SEEDS, draw_take
+from standwatch.actors.lesson_footage import Film, Shot, recoded, seen_by
+from standwatch.compression.tuning.examples import Example
+from standwatch.compression.tuning.takes import TEST_SEEDS, draw_take, with_context
 from standwatch.compression.world.artwork import Artwork
 from standwatch.compression.world.camera import Camera
 from standwatch.compression.world.truth import is_clear
@@ -58,6 +60,35 @@ def test_every_take_is_a_single_frame_where_only_stills_are_wanted() -> None:
     assert {len(draw_take(seed, stills=True).times_ms) for seed in range(40)} == {1}
     still = next(seed for seed in range(40) if len(draw_take(seed).times_ms) == 1)
     assert draw_take(still, stills=True) == draw_take(still)
+
+
+def test_a_window_is_the_same_behind_context_and_a_single_frame_has_none() -> None:
+    for seed in range(60):
+        take = draw_take(seed)
+        behind = with_context(take)
+        assert behind.times_ms[behind.context :] == take.times_ms
+        assert (behind.scene, behind.source) == (take.scene, take.source)
+        if len(take.times_ms) == 1:
+            assert behind == take
+        else:
+            assert 0 <= behind.context <= 48
+            assert behind.times_ms[0] >= 0 and len(set(np.diff(behind.times_ms).tolist())) == 1
+    assert len({with_context(draw_take(seed)).context for seed in range(60)}) > 10
+
+
+def test_what_is_asked_is_about_the_window_alone_whatever_came_before_it() -> None:
+    alone, behind = (Film(PLAIN).shard(2, 3, False, context=context) for context in (False, True))
+    assert [shot.asked for shot in behind] == [shot.asked for shot in alone]
+    assert any(shot.context for shot in behind)
+    for example, shot, one in zip(seen_by(MODEL, behind), behind, alone, strict=True):
+        assert len(example.features) == len(example.objects) == len(shot.times_ms) == len(one.times_ms) + shot.context
+        assert (example.context, example.window_ms) == (shot.context, one.times_ms)
+        assert example.objects[shot.context :] == one.objects
+        assert example.duration_s == pytest.approx(Example(example.features, *astuple_of(one)).duration_s)
+
+
+def astuple_of(shot: Shot) -> tuple[Any, ...]:
+    return shot.times_ms, shot.objects, shot.asked, shot.source
 
 
 def test_a_picture_is_coded_with_loss_and_more_of_it_at_a_worse_quality() -> None:

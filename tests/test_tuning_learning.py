@@ -178,13 +178,20 @@ def test_a_lesson_asks_in_the_words_of_reading_and_teaches_the_answer_and_its_en
         lesson(TOKENIZER, one, normal(2, 4, 24), [])
 
 
+def test_behind_context_a_lesson_speaks_of_the_window_alone() -> None:
+    whole, window = replace(example(8), context=5), example(3)
+    behind = lesson(TOKENIZER, whole, normal(8, 4, 24), whole.asked)
+    assert behind.texts == lesson(TOKENIZER, window, normal(3, 4, 24), window.asked).texts
+    assert behind.context == 5
+
+
 def test_a_window_lasts_as_long_as_its_frames_stand_for() -> None:
     assert example(8).duration_s == 4.0
     assert example(1).duration_s == 1.0
 
 
 def test_examples_come_back_from_their_files(tmp_path: Path) -> None:
-    written = [example(2, seed=1), replace(example(3, seed=2), objects=((DOG, RED_CAR), (), (DOG,)))]
+    written = [example(2, seed=1), replace(example(3, seed=2), objects=((DOG, RED_CAR), (), (DOG,)), context=2)]
     write_shard(tmp_path, "one", written)
     assert shards(tmp_path) == ["one"]
     for mine, other in zip(written, read_shard(tmp_path, "one"), strict=True):
@@ -195,6 +202,10 @@ def test_examples_come_back_from_their_files(tmp_path: Path) -> None:
             other.asked,
             other.source,
         )
+        assert mine.context == other.context
+    without = (tmp_path / "one.json").read_text().replace('"context": 2', '"before": 2')
+    (tmp_path / "one.json").write_text(without)
+    assert [one.context for one in read_shard(tmp_path, "one")] == [0, 0], "filmed before there was context"
     save_file({"features": torch.zeros(1, 4, 16)}, tmp_path / "one.safetensors")
     with pytest.raises(ValueError, match="remove it"):
         read_shard(tmp_path, "one")

@@ -31,21 +31,30 @@ class Object:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """Frames of one feed at `times_ms`: features [F, n, W] before the projector, objects of each, and what is asked."""
+    """Frames of one feed at `times_ms`: features [F, n, W] before the projector, objects of each, and what is asked.
+
+    The first `context` frames only stand before those that are asked about.
+    """
 
     features: Tensor
     times_ms: tuple[int, ...]
     objects: tuple[tuple[Object, ...], ...]
     asked: tuple[Asked, ...]
     source: str  # that it can be made again from
+    context: int = 0
+
+    @property
+    def window_ms(self) -> tuple[int, ...]:
+        """Of the frames that are asked about."""
+        return self.times_ms[self.context :]
 
     @property
     def duration_s(self) -> float:
-        """Of the window that the frames stand for: each as long as the gap between two, one frame a second."""
-        if len(self.times_ms) < 2:
+        """Of the window that is asked about: each frame as long as the gap between two, one frame a second."""
+        frames = len(self.window_ms)
+        if frames < 2:
             return 1.0
-        span_ms = self.times_ms[-1] - self.times_ms[0]
-        return span_ms / (len(self.times_ms) - 1) * len(self.times_ms) / 1000
+        return (self.window_ms[-1] - self.window_ms[0]) / (frames - 1) * frames / 1000
 
 
 def write_shard(folder: Path, name: str, examples: Sequence[Example]) -> None:
@@ -59,6 +68,7 @@ def write_shard(folder: Path, name: str, examples: Sequence[Example]) -> None:
             "objects": [[asdict(one) for one in frame] for frame in example.objects],
             "asked": [asdict(one) for one in example.asked],
             "source": example.source,
+            "context": example.context,
         }
         for example in examples
     ]
@@ -84,6 +94,7 @@ def read_shard(folder: Path, name: str) -> list[Example]:
             ),
             tuple(Asked(Topic(q["topic"]), q["question"], q["answer"], q["verdict"]) for q in one["asked"]),
             one["source"],
+            one.get("context", 0),  # not in what was filmed before there was any
         )
         for part, one in zip(torch.split(features, counts), rest, strict=True)
     ]

@@ -20,7 +20,7 @@ def lesson(tokenizer: TextTokenizer, example: Example, video: Tensor, asked: Seq
 
     Raises ValueError if there is no question, or one cannot be asked.
     """
-    prompts = [build_prompt(tokenizer, one.question, example.duration_s, len(example.times_ms)) for one in asked]
+    prompts = [build_prompt(tokenizer, one.question, example.duration_s, len(example.window_ms)) for one in asked]
     texts = []
     for prompt, one in zip(prompts, asked, strict=True):
         answer = [*tokenizer.encode(one.answer), tokenizer.im_end_id]
@@ -28,4 +28,4 @@ def lesson(tokenizer: TextTokenizer, example: Example, video: Tensor, asked: Seq
     if not prompts:
         raise ValueError("asked: there is none; leave the example out")
     before = prompts[0].prefix_ids
-    return Sample(Words(before, (IGNORED,) * len(before)), video, tuple(texts))
+    return Sample(Words(before, (IGNORED,) * len(before)), video, tuple(texts), example.context)

@@ -5,7 +5,7 @@ happen. Places come from a small number of seeds, because what is drawn of a pla
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from standwatch.compression.world.director import direct, still
 from standwatch.compression.world.script import Scene
@@ -16,6 +16,7 @@ _PLACES = 400
 SIDE_PX = 224
 _MINUTES = 2.0
 _WINDOW_FRAMES = (4, 8, 8, 8, 12, 16)
+_MOST_CONTEXT = 48  # frames: what a window of 16 can have before it in a segment of 64
 _GAPS_MS = (500, 500, 1_000, 1_000, 2_000)
 
 
@@ -26,6 +27,7 @@ class Take:
     scene: Scene
     times_ms: tuple[int, ...]
     source: str  # says how it was made
+    context: int = 0  # frames at the beginning that are not asked about
 
 
 def draw_take(seed: int, real_places: tuple[str, ...] = (), *, stills: bool = False) -> Take:
@@ -46,3 +48,17 @@ def draw_take(seed: int, real_places: tuple[str, ...] = (), *, stills: bool = Fa
     first_ms = chance.randrange(0, scene.length_ms - frames * gap_ms, 100)
     times_ms = tuple(first_ms + number * gap_ms for number in range(frames))
     return Take(scene, times_ms, f"window {site} {seed}")
+
+
+def with_context(take: Take) -> Take:
+    """A window with some of what came before it, as it is read in a segment of a live feed; the same window.
+
+    How much is drawn from where the take came from; a single frame, and a window at a scene's beginning, have none.
+    """
+    if len(take.times_ms) < 2:
+        return take
+    gap_ms = take.times_ms[1] - take.times_ms[0]
+    wanted = random.Random(f"context {take.source}").randint(1, _MOST_CONTEXT)
+    before = min(wanted, take.times_ms[0] // gap_ms)
+    times_ms = tuple(take.times_ms[0] - gap_ms * number for number in range(before, 0, -1))
+    return replace(take, times_ms=times_ms + take.times_ms, context=before)
