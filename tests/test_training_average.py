@@ -8,7 +8,10 @@ import torch.distributed
 import torch.multiprocessing
 from torch import nn
 
-from standwatch.actors.training_run import average_gradients
+from standwatch.actors.training_run import average_gradients, read_lessons
+from standwatch.compression.tuning.examples import write_shard
+from standwatch.pipeline.errors import BadInput
+from tests.test_tuning_learning import example
 
 SHAPES = ((3, 2), (5,), (1, 4))
 
@@ -36,3 +39,13 @@ def worker(rank: int, meeting: str) -> None:
 @pytest.mark.timeout(120)
 def test_each_of_two_workers_gets_the_mean_of_both(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(worker, (str(tmp_path / "meeting"),), nprocs=2)  # type: ignore[no-untyped-call]
+
+
+def test_lessons_are_those_of_few_enough_frames_and_a_folder_without_any_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=f"^{tmp_path}: has no lessons"):
+        read_lessons(str(tmp_path))
+    write_shard(tmp_path, "one", [example(2), example(5)])
+    assert [len(one.times_ms) for one in read_lessons(str(tmp_path))] == [2, 5]
+    assert [len(one.times_ms) for one in read_lessons(str(tmp_path), most_frames=4)] == [2]
+    with pytest.raises(BadInput, match="of so few frames"):
+        read_lessons(str(tmp_path), most_frames=1)
