@@ -10,8 +10,10 @@ the set of drawings that training never saw. `calibration` is the expected calib
 bins of the probability of the verdict. `compression` is what LP-Comp costs: the share of all answers that the model
 would write to the letter with all 16 tokens of a frame in every layer, less that share with LP-Comp (16 to 1).
 
-Two lines without a target say what a segment costs: the same windows read by themselves, and behind up to 48 frames
-that the questions do not see but the frames did, as live queries read them.
+`named` is about answers in words, written out word by word: of all kinds of object that they name when asked what is
+in view or what happened, the share that is clearly seen in the frames. Two lines without a target say what a segment
+costs: the same windows read by themselves, and behind up to 48 frames that the questions do not see but the frames did,
+as live queries read them.
 
     python -m benchmarks.quality [--takes 128] [--plot FILE.png]
 
@@ -20,6 +22,7 @@ that the questions do not see but the frames did, as live queries read them.
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,10 +47,14 @@ from standwatch.compression.tuning.learner import whole_schedule
 from standwatch.compression.tuning.lessons import lesson
 from standwatch.compression.tuning.quiz import Asked
 from standwatch.compression.tuning.quiz_claims import Phrasing, Topic
+from standwatch.compression.world.kinds import KINDS
 from standwatch.compression.xcomp import XComp
 from standwatch.configs.schema import ModelConfig
 
 _SHARD = 32
+_ANSWER_TOKENS = 32
+_KIND_OF = {word: name for name, kind in KINDS.items() for word in (name, kind.plural)}
+_KIND_WORDS = rf"\b({'|'.join(sorted(map(re.escape, _KIND_OF), key=len, reverse=True))})\b"
 _TARGETS: Mapping[str, tuple[tuple[Topic, ...], float]] = {
     "presence": ((Topic.PRESENCE, Topic.NEAR_MISS), 0.97),
     "colour": ((Topic.COLOUR,), 0.90),
@@ -91,6 +98,14 @@ class Examiner:
             if asked.verdict is None and not asked.answer.startswith("Unclear")
         ]
 
+    def words(self, example: Example, question: str) -> str:
+        """The answer as it is written, word by word."""
+        tokens = self._tokens(example)
+        written = self._reader.answer(
+            tokens, question, example.duration_s, len(tokens), _ANSWER_TOKENS, repetition_penalty=1.0
+        )
+        return written.text
+
     @torch.inference_mode()
     def letters(self, example: Example, schedule: Schedule) -> list[bool]:
         """Of every question whether its whole answer would be written under a schedule."""
@@ -104,6 +119,20 @@ class Examiner:
     def _projected(self, example: Example) -> torch.Tensor:
         tokens: torch.Tensor = self.model.projector(example.features.to(self.model.decoder.embed_tokens.weight.device))
         return tokens
+
+
+def kinds_named(text: str) -> set[str]:
+    """The kinds of object that a text names; where one's name holds another's, the longer: no car in 'police car'."""
+    found = re.findall(_KIND_WORDS, text.lower())
+    return {_KIND_OF[word] for word in found}
+
+
+def named_in_view(examiner: Examiner, example: Example) -> list[bool]:
+    """Of every kind that the answers in words about an example name, whether it is in its frames."""
+    objects = {one.name for frame in example.objects for one in frame}
+    there = objects | {also for name in objects for also in KINDS[name].also}
+    asked = (one.question for one in example.asked if one.topic in (Topic.LIST, Topic.HAPPENED))
+    return [kind in there for question in asked for kind in sorted(kinds_named(examiner.words(example, question)))]
 
 
 def wilson(right: int, of: int) -> tuple[float, float]:
@@ -210,6 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
         draw_reliability(bins, chosen.plot)
     good.append(verdict("calibration", calibration_error(bins), 0.05, at_least=False, digits=3))
     good.append(verdict("compression", compression_cost(examiner, examples), 0.02, at_least=False, digits=3))
+    told("named", [one for example in examples for one in named_in_view(examiner, example)], None)
     windows = [example for example in filmed(examiner, TRAINING, chosen.takes, context=True) if example.context]
     for name, context in (("windows alone", False), ("windows in a segment", True)):
         shown = windows if context else [without_context(example) for example in windows]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.quality import Bin, Marked, calibration_error, draw_reliability, reliability, told, wilson
+from benchmarks.quality import Bin, Marked, calibration_error, draw_reliability, kinds_named, reliability, told, wilson
 from standwatch.compression.tuning.quiz import Asked
 from standwatch.compression.tuning.quiz_claims import Topic
 
@@ -52,3 +52,9 @@ def test_a_figure_prints_its_interval_and_its_line(capsys: pytest.CaptureFixture
     assert "presence 0.800 target >=0.97 short" in said
     assert told("presence", [True], None)
     assert not told("presence", [], None)
+
+
+def test_kinds_are_found_by_their_names_the_longer_one_first() -> None:
+    assert kinds_named("Two people and a police car.") == {"person", "police car"}
+    assert kinds_named("A red car, then three dogs: nothing burnt.") == {"car", "dog"}
+    assert kinds_named("Nothing.") == kinds_named("A scar, carpets.") == set()
