@@ -33,10 +33,8 @@ _SOMETHING, _NOTHING = 0.03, 0.002  # of the frame differs: surely something, su
 _WHOLE, _GONE = 0.6, 0.02  # part of it inside a crop: enough to tell what it is, and as good as nothing
 _LEAST_CROP = 0.6  # of the frame's sides
 _LEAST_WIDTH = 0.3  # where several things stand side by side
-_AREA, _UPRIGHT = (
-    (0.04, 0.09),
-    (2.0, 4.5),
-)  # of the frame, and height for the width, of one of those; else a hand has it
+_AREA = (0.04, 0.09)  # of the frame, of one of those,
+_UPRIGHT = (2.0, 4.5)  # and its height for its width: what has another shape is held by a hand
 _SPECK = 0.006  # of the frame: nothing
 _BRIGHTNESS = (0.6, 1.2)
 _TRIES = 50
