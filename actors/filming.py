@@ -36,16 +36,23 @@ class Reel:
 
 
 def film_shards(
-    reel: Reel, numbers: Iterable[int], to: Path, tower: XComp, loading: Callable[[], Film], workers: int
+    reel: Reel,
+    numbers: Iterable[int],
+    to: Path,
+    opening: Callable[[], XComp],
+    loading: Callable[[], Film],
+    workers: int,
 ) -> int:
-    """Film the shards of these numbers that a folder has not, with a film that each process loads; how many were new.
+    """Film the shards of these numbers that a folder has not; how many were new.
 
-    Raises what loading raises, and OSError if files cannot be written.
+    Only where some are missing the model with the vision tower is opened, and a film loaded by each process that
+    draws. Raises what opening raises, BrokenProcessPool if a film cannot be loaded, and OSError for files that cannot
+    be written.
     """
     there = set(shards(to))
     missing = [number for number in numbers if reel.name(number) not in there]
     if missing:
-        workers = min(workers, len(missing))
+        tower, workers = opening(), min(workers, len(missing))
         with ProcessPoolExecutor(workers, get_context("spawn"), _load, (loading,)) as pool:
             drawn = _in_turn(pool, reel, missing, workers * _AHEAD)
             for number in track(missing, "filming"):

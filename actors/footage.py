@@ -36,6 +36,15 @@ class Footage:
     empty: tuple[float, float] = (0.0, 1.0)
     fps: float = 2.0
 
+    def background(self, frames: Sequence[UInt8Array]) -> UInt8Array:
+        """What stands behind its objects, from frames [H, W, 3], of which there must be some."""
+        return bright_background(frames) if self.always_there else returning_background(frames)
+
+    def empty_part(self, picture: UInt8Array) -> UInt8Array:
+        """The columns of a picture [H, W, 3] in which nothing stands in the background."""
+        low, high = (int(edge * picture.shape[1]) for edge in self.empty)
+        return picture[:, low:high]
+
 
 def bundled() -> tuple[Footage, ...]:
     """The videos that come with Standwatch."""
@@ -54,11 +63,10 @@ def cut_footage(
     places: dict[str, UInt8Array] = {}
     for video in footage:
         frames = frames_of(video.path, video.fps, part)
-        background = bright_background(frames) if video.always_there else returning_background(frames)
+        background = video.background(frames)
         cutouts += cut_out(frames, background, video.name)
         if video.place:
-            width = background.shape[1]
-            places[video.place] = background[:, int(video.empty[0] * width) : int(video.empty[1] * width)]
+            places[video.place] = video.empty_part(background)
     return cutouts, places
 
 

@@ -16,12 +16,7 @@ from PIL import Image
 from standwatch.actors.footage import TRAINED_PART, Footage, frames_of
 from standwatch.compression.tuning.quiz_claims import Topic
 from standwatch.compression.tuning.shown import Shown, role_words
-from standwatch.compression.world.cutouts import (
-    Difference,
-    bright_background,
-    differing,
-    returning_background,
-)
+from standwatch.compression.world.cutouts import Difference, differing
 from standwatch.compression.world.kinds import KINDS
 from standwatch.compression.world.script import Doing
 from standwatch.compression.world.seeing import Box, Heading, Seen
@@ -58,9 +53,8 @@ def real_frames(videos: Sequence[Footage]) -> list[RealFrame]:
     """
     found = []
     for video in videos:
-        frames = [_empty_part(frame, video) for frame in frames_of(video.path, video.fps, TRAINED_PART)]
-        background = bright_background(frames) if video.always_there else returning_background(frames)
-        for frame, other in zip(frames, differing(frames, background), strict=True):
+        frames = [video.empty_part(frame) for frame in frames_of(video.path, video.fps, TRAINED_PART)]
+        for frame, other in zip(frames, differing(frames, video.background(frames)), strict=True):
             things = _side_by_side(other) if video.always_there else _one_by_one(other)
             if things is not None:
                 width = _LEAST_WIDTH if video.always_there else _LEAST_CROP
@@ -90,12 +84,6 @@ def real_take(frames: Sequence[RealFrame], seed: int, side_px: int) -> tuple[UIn
         if len(whole) + sum(part <= _GONE for part, _ in inside) == len(inside) and empty is not bool(whole):
             return _picture(frame.picture, crop, side_px, chance, whole, frame.name)
     raise ValueError(f"frames: none of {_TRIES} crops is {'empty' if empty else 'of something whole'}; give others")
-
-
-def _empty_part(frame: UInt8Array, video: Footage) -> UInt8Array:
-    """The columns in which nothing stands in the background."""
-    low, high = (int(edge * frame.shape[1]) for edge in video.empty)
-    return frame[:, low:high]
 
 
 def _one_by_one(other: Difference) -> tuple[Difference, ...] | None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from standwatch.actors.base_weights import base_folder, held
-from standwatch.actors.drawings import SETS, TRAINING
+from standwatch.actors.drawings import SETS, TRAINING, load_drawings
 from standwatch.configs.schema import ModelConfig
 from standwatch.pipeline.errors import BadInput
 
@@ -49,14 +49,19 @@ def film(
     """Store what vision makes of drawn scenes, or real ones, with the truth about them. Files that are there stay."""
     from standwatch.actors.filming import Reel, film_shards, load_film
     from standwatch.compression.checkpoint import load_model
+    from standwatch.compression.xcomp import XComp
 
     if real and (for_tests or stills or context):
         raise BadInput("--real: goes with none of --for-tests, --stills and --context; leave them out")
     if stills and context:
         raise BadInput("--context: single frames have none; leave out --stills")
     reel = Reel(style, takes, for_tests=for_tests, stills=stills, real=real, context=context)
-    load_film(reel)  # what has to be fetched is fetched once, and what cannot be had is said here
-    tower, numbers = load_model(base_model(gpu=gpu)).model, range(first, first + shards)
+
+    def tower() -> XComp:
+        load_drawings(style)  # once, before many processes want them
+        return load_model(base_model(gpu=gpu)).model
+
+    numbers = range(first, first + shards)
     new = film_shards(reel, numbers, to, tower, partial(load_film, reel), workers or os.cpu_count() or 1)
     print(f"{to}: {shards} files of {takes} scenes, {new} of them new")
 

@@ -94,7 +94,7 @@ def _work(given: dict[str, Any]) -> None:
     step = _resume(learner)
     lessons = read_lessons(course.lessons, course.most_frames)
     exam = read_lessons(course.exam) if shards(Path(course.exam)) else []  # a course may go without
-    for line in progress(course, learner, step, lessons, exam, rank, workers):
+    for line in go_through(course, learner, step, lessons, exam, rank, workers):
         if rank == 0:
             with curve.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(line) + "\n")
@@ -121,7 +121,7 @@ def read_lessons(folder: str, most_frames: int | None = None) -> list[Example]:
     return kept
 
 
-def progress(
+def go_through(
     course: Course,
     learner: Learner,
     step: int,

@@ -190,9 +190,13 @@ def told(name: str, marks: Sequence[bool], target: float | None) -> bool:
 
 
 def filmed(examiner: Examiner, style: str, takes: int, context: bool = False) -> list[Example]:
-    film, numbers = Film(load_artwork(style), Phrasing.HELD_OUT), range(math.ceil(takes / _SHARD))
-    shots = [film.shard(number, _SHARD, for_tests=True, context=context) for number in numbers]
-    return [example for shard in shots for example in seen_by(examiner.model, shard)]
+    """Of the takes of tests; only the windows among them where they are to stand behind `context`."""
+    film, found = Film(load_artwork(style), Phrasing.HELD_OUT), []
+    for number in range(math.ceil(takes / _SHARD)):
+        shots = film.shard(number, _SHARD, for_tests=True, context=context)
+        if wanted := [shot for shot in shots if shot.context or not context]:
+            found += seen_by(examiner.model, wanted)
+    return found
 
 
 def without_context(example: Example) -> Example:
@@ -240,9 +244,9 @@ def main(arguments: list[str] | None = None) -> int:
     good.append(verdict("calibration", calibration_error(bins), 0.05, at_least=False, digits=3))
     good.append(verdict("compression", compression_cost(examiner, examples), 0.02, at_least=False, digits=3))
     told("named", [one for example in examples for one in named_in_view(examiner, example)], None)
-    windows = [example for example in filmed(examiner, TRAINING, chosen.takes, context=True) if example.context]
-    for name, context in (("windows alone", False), ("windows in a segment", True)):
-        shown = windows if context else [without_context(example) for example in windows]
+    windows = filmed(examiner, TRAINING, chosen.takes, context=True)
+    alone = [without_context(example) for example in windows]
+    for name, shown in (("windows alone", alone), ("windows in a segment", windows)):
         told(name, [mark.right for example in shown for mark in examiner.marks(example)], None)
     unseen = [mark for one in filmed(examiner, UNSEEN, chosen.takes // 2) for mark in examiner.marks(one)]
     topics = _TARGETS["presence"][0]

@@ -1,7 +1,7 @@
 """Decides where rows of many samples stand when all of them attend in one kernel call, as suits a GPU.
 
 Rows come one after the other, sample by sample. For attention they are laid out as a rectangle of the longest sample's
-length, and its rows are taken out of it again: three gathers and one call, whatever the number of samples.
+length, and its rows are taken out of it again: a few gathers and one call, whatever the number of samples.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Rectangle:
             own[layout.hidden(n)] = _CONTEXT
             own[trunk : layout.rows(n)] = np.repeat(np.arange(1, len(layout.own) + 1), layout.own)
         filled = np.flatnonzero(texts.ravel() != _PADDING)
-        source = np.arange(texts.size) % len(filled)  # padding takes any row, each another: gradients add up in order
+        source = np.arange(texts.size) % len(filled)  # padding takes any rows, but not all the same: gradients add up
         source[filled] = np.arange(len(filled))
         self._filled = torch.from_numpy(filled).to(like.device)
         self._source = torch.from_numpy(source).to(like.device)
@@ -44,12 +44,14 @@ class Rectangle:
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Queries [H, R, hd], keys and values [Hkv, R, hd] of all rows -> what they attend to, [H, R, hd]."""
-        groups = len(queries) // len(keys)  # of query heads; kernels that take a mask do not know of groups
-        keys, values = self._laid_out(keys, groups), self._laid_out(values, groups)
-        attended = F.scaled_dot_product_attention(self._laid_out(queries), keys, values, attn_mask=self._hidden)
+        group = len(queries) // len(keys)  # of query heads; kernels that take a mask do not know of groups
+        keys, values = keys.repeat_interleave(group, 0), values.repeat_interleave(group, 0)
+        attended = F.scaled_dot_product_attention(
+            self._laid_out(queries), self._laid_out(keys), self._laid_out(values), attn_mask=self._hidden
+        )
         return attended.transpose(0, 1).flatten(1, 2).index_select(1, self._filled)
 
-    def _laid_out(self, rows: Tensor, times: int = 1) -> Tensor:
-        """[H, R, hd] -> [B, H * times, L, hd]."""
+    def _laid_out(self, rows: Tensor) -> Tensor:
+        """[H, R, hd] -> [B, H, L, hd]."""
         laid_out = torch.unflatten(rows.index_select(1, self._source), 1, (self._samples, self._longest))
-        return laid_out.repeat_interleave(times, 0).transpose(0, 1)
+        return laid_out.transpose(0, 1)

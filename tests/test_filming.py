@@ -8,10 +8,19 @@ import torch
 from standwatch.actors.filming import Reel, film_shards
 from standwatch.actors.lesson_footage import Film, seen_by
 from standwatch.compression.tuning.examples import read_shard, shards
+from standwatch.compression.xcomp import XComp
 from tests.drawn_world import PLAIN
 from tests.test_lesson_footage import MODEL
 
 REEL = Reel("plain", takes=2)
+
+
+def open_tower() -> XComp:
+    return MODEL
+
+
+def open_nothing() -> XComp:
+    raise RuntimeError("no weights")
 
 
 def load_plain() -> Film:
@@ -23,7 +32,7 @@ def load_nothing() -> Film:
 
 
 def test_shards_of_two_processes_are_those_of_one_and_what_is_there_stays(tmp_path: Path) -> None:
-    assert film_shards(REEL, range(3, 8), tmp_path, MODEL, load_plain, workers=2) == 5
+    assert film_shards(REEL, range(3, 8), tmp_path, open_tower, load_plain, workers=2) == 5
     assert shards(tmp_path) == [f"plain-2-{number:06}" for number in range(3, 8)]
     film = Film(PLAIN)
     for number in range(3, 8):
@@ -38,14 +47,14 @@ def test_shards_of_two_processes_are_those_of_one_and_what_is_there_stays(tmp_pa
             )
             assert torch.equal(one.features, other.features.half())
     before = (tmp_path / "plain-2-000003.safetensors").stat().st_mtime_ns
-    assert film_shards(REEL, range(3, 9), tmp_path, MODEL, load_plain, workers=2) == 1
+    assert film_shards(REEL, range(3, 9), tmp_path, open_tower, load_plain, workers=2) == 1
     assert (tmp_path / "plain-2-000003.safetensors").stat().st_mtime_ns == before
-    assert film_shards(REEL, range(3, 9), tmp_path, MODEL, load_nothing, workers=2) == 0
+    assert film_shards(REEL, range(3, 9), tmp_path, open_nothing, load_nothing, workers=2) == 0
 
 
 def test_a_process_that_cannot_draw_ends_the_filming(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="process pool"):
-        film_shards(REEL, range(2), tmp_path, MODEL, load_nothing, workers=1)
+        film_shards(REEL, range(2), tmp_path, open_tower, load_nothing, workers=1)
     assert shards(tmp_path) == []
 
 

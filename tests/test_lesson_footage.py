@@ -1,14 +1,12 @@
 """Scenes become examples: coded as cameras code, seen by the tower, with the truth of each frame beside it."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from standwatch.actors.lesson_footage import Film, Shot, recoded, seen_by
-from standwatch.compression.tuning.examples import Example
+from standwatch.actors.lesson_footage import Film, recoded, seen_by
 from standwatch.compression.tuning.takes import TEST_SEEDS, draw_take, with_context
 from standwatch.compression.world.artwork import Artwork
 from standwatch.compression.world.camera import Camera
@@ -84,11 +82,7 @@ def test_what_is_asked_is_about_the_window_alone_whatever_came_before_it() -> No
         assert len(example.features) == len(example.objects) == len(shot.times_ms) == len(one.times_ms) + shot.context
         assert (example.context, example.window_ms) == (shot.context, one.times_ms)
         assert example.objects[shot.context :] == one.objects
-        assert example.duration_s == pytest.approx(Example(example.features, *astuple_of(one)).duration_s)
-
-
-def astuple_of(shot: Shot) -> tuple[Any, ...]:
-    return shot.times_ms, shot.objects, shot.asked, shot.source
+        assert example.duration_s == pytest.approx(seen_by(MODEL, [one])[0].duration_s)
 
 
 def test_a_picture_is_coded_with_loss_and_more_of_it_at_a_worse_quality() -> None:
