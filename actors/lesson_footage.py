@@ -82,11 +82,11 @@ class Film:
         return found
 
     def shard(
-        self, number: int, takes: int, for_tests: bool, *, stills: bool = False, context: bool = False
+        self, number: int, takes: int, for_tests: bool, *, stills: bool = False, of: str = "", context: bool = False
     ) -> list[Shot]:
         """The shots of the takes that belong to a shard's number; windows behind some `context` if that is wanted."""
         first = number * takes + (TEST_SEEDS if for_tests else 0)
-        drawn = [draw_take(first + take, self._places, stills=stills) for take in range(takes)]
+        drawn = [draw_take(first + take, self._places, stills=stills, of=of) for take in range(takes)]
         return self.shots([with_context(take) for take in drawn] if context else drawn, first)
 
     def real(self, number: int, takes: int) -> list[Shot]:
@@ -137,4 +137,4 @@ def _run(arguments: Sequence[str], data: bytes) -> bytes:
 
 def _object(one: Seen, width: int, height: int) -> Object:
     box = one.box.left / width, one.box.top / height, one.box.right / width, one.box.bottom / height
-    return Object(one.name, one.colour, box)
+    return Object(one.name, one.colour, box, one.doing.value)

@@ -9,6 +9,7 @@ import typer
 
 from standwatch.actors.base_weights import base_folder, held
 from standwatch.actors.drawings import SETS, TRAINING, load_drawings
+from standwatch.compression.world.kinds import KINDS
 from standwatch.configs.schema import ModelConfig
 from standwatch.pipeline.errors import BadInput
 
@@ -36,6 +37,9 @@ def film(
     stills: Annotated[
         bool, typer.Option("--stills", help="Single frames only: quick to film, and learnt from.")
     ] = False,
+    of: Annotated[
+        str, typer.Option(metavar="KIND", help="With --stills: a kind of object that most of them show.")
+    ] = "",
     real: Annotated[
         bool, typer.Option("--real", help="Crops of the bundled videos' trained part, instead of drawn scenes.")
     ] = False,
@@ -55,7 +59,11 @@ def film(
         raise BadInput("--real: goes with none of --for-tests, --stills and --context; leave them out")
     if stills and context:
         raise BadInput("--context: single frames have none; leave out --stills")
-    reel = Reel(style, takes, for_tests=for_tests, stills=stills, real=real, context=context)
+    if of and not stills:
+        raise BadInput("--of: goes with --stills alone; add it, or leave out --of")
+    if of and of not in KINDS:
+        raise BadInput(f"--of: {of!r} is no kind of object; choose one of {', '.join(KINDS)}")
+    reel = Reel(style, takes, for_tests=for_tests, stills=stills, of=of, real=real, context=context)
 
     def tower() -> XComp:
         load_drawings(style)  # once, before many processes want them
@@ -82,6 +90,9 @@ def run(
     seed: Annotated[int, typer.Option(help="Decides which examples come when.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Learn together; else one a core, or one GPU.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of each worker; one each is fastest.")] = 1,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Fuse the layers' small steps first; needs a C++ compiler.")
+    ] = False,
     gpu: Annotated[bool, typer.Option("--gpu", help="A GPU for each worker.")] = False,
     dtype: Annotated[str, typer.Option(help="Precision of the base model's weights.")] = "bfloat16",
 ) -> None:
@@ -104,6 +115,7 @@ def run(
         rank=rank,
         seed=seed,
         threads=threads,
+        compiled=compiled,
         most_frames=most_frames,
     )
     together = workers or (1 if gpu else min(os.cpu_count() or 1, course.examples_per_step))

@@ -53,6 +53,7 @@ class Course:
     rank: int
     seed: int
     threads: int  # of each worker
+    compiled: bool = False
     most_frames: int = 16  # examples of more are left out
     report_steps: int = 50
     save_steps: int = 50
@@ -91,6 +92,8 @@ def _work(given: dict[str, Any]) -> None:
     torch.set_num_threads(course.threads)
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # CPUs too then keep to bfloat16
     learner = new_learner(course, given["model"])
+    if course.compiled:
+        learner.compile()
     step = _resume(learner)
     lessons = read_lessons(course.lessons, course.most_frames)
     exam = read_lessons(course.exam) if shards(Path(course.exam)) else []  # a course may go without

@@ -5,7 +5,7 @@ step, the median of five after three that warm up, with the optimizer's part, an
 `--gpu` `training_gradients` says by how much the gradients of one step on five lessons, in float32, differ from the
 CPU's: the length of the difference by the length of the CPU's.
 
-    python -m benchmarks.training_speed --lessons FOLDER [--batch 64] [--gpu]
+    python -m benchmarks.training_speed --lessons FOLDER [--batch 64] [--compile] [--gpu]
 """
 
 import argparse
@@ -33,9 +33,12 @@ WARM_UP, TIMED = 3, 5
 COMPARED = 5  # lessons
 
 
-def learner(stage: Stage, config: ModelConfig) -> Learner:
+def learner(stage: Stage, config: ModelConfig, compiled: bool = False) -> Learner:
     loaded = load_model(config)
-    return Learner(loaded.model, loaded.tokenizer, stage, Recipe(learning_rate=RATE), RANK)
+    own = Learner(loaded.model, loaded.tokenizer, stage, Recipe(learning_rate=RATE), RANK)
+    if compiled:
+        own.compile()
+    return own
 
 
 def step_seconds(own: Learner, lessons: Sequence[Example], batch: int) -> float:
@@ -62,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lessons", default="runs/lessons")
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--gpu", action="store_true")
     chosen = parser.parse_args(arguments)
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
@@ -69,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.gpu:
         print(torch.cuda.get_device_name())
     for stage in STAGES:
-        own = learner(stage, base_model("bfloat16", chosen.gpu))
+        own = learner(stage, base_model("bfloat16", chosen.gpu), chosen.compile)
         seconds = step_seconds(own, lessons, chosen.batch)
         memory = f", {torch.cuda.max_memory_allocated() / 1e9:.0f} GB" if chosen.gpu else ""
         print(f"{stage.value}: {seconds:.3f} s for a step of {chosen.batch} lessons{memory}", flush=True)

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from standwatch.compression.attention import Sight, attend_each
+from standwatch.compression.attention import Sight, attend_learning
 from standwatch.compression.decoder import DecoderLayer
 from standwatch.compression.labels import IGNORED, Layout, Sample
 from standwatch.compression.lpcomp import Decoder
@@ -201,7 +201,7 @@ class _EachSample:
             sights.append(Sight(asking[:, :trunk], own_keys[:, :trunk], own_values[:, :trunk]))
             if seen is not None:
                 sights.append(Sight(asking[:, trunk:], own_keys, own_values, seen))
-        return torch.cat(attend_each(sights), 1)
+        return torch.cat(attend_learning(sights), 1)
 
 
 def _embedded(decoder: Decoder, samples: Sequence[Sample]) -> Tensor:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from standwatch.compression.attention import Sight, attend, attend_each, attend_padded
+from standwatch.compression.attention import Sight, attend, attend_each, attend_learning, attend_padded
 from tests.tiny_models import QUICK, normal
 
 HEAD_DIM = 4
@@ -49,7 +49,7 @@ def ragged(draw: st.DrawFn) -> list[Sight]:
 @QUICK
 @given(ragged())
 def test_sequences_padded_together_attend_as_each_alone_does(sights: list[Sight]) -> None:
-    for way in (attend_each, attend_padded, attend):
+    for way in (attend_each, attend_learning, attend_padded, attend):
         for sight, attended in zip(sights, way(sights), strict=True):
             assert attended.isfinite().all(), way
             torch.testing.assert_close(attended.double(), naive(sight), atol=1e-5, rtol=0)
@@ -63,7 +63,7 @@ def test_no_sequence_sees_another(sights: list[Sight], data: st.DataObject) -> N
     spoilt = list(sights)
     nothing = torch.full_like(sights[broken].values, torch.nan)
     spoilt[broken] = Sight(sights[broken].queries, sights[broken].keys, nothing, sights[broken].seen)
-    for way in (attend_each, attend_padded):
+    for way in (attend_each, attend_learning, attend_padded):
         before, after = way(sights), way(spoilt)
         for place, (one, other) in enumerate(zip(before, after, strict=True)):
             if place == broken:
@@ -75,13 +75,14 @@ def test_no_sequence_sees_another(sights: list[Sight], data: st.DataObject) -> N
 def test_nothing_comes_back_from_padding_either() -> None:
     """Gradients of keys and values, which rows of padding look at as well."""
     found = []
-    for way in (attend_each, attend_padded):
+    for way in (attend_each, attend_learning, attend_padded):
         sights = [sight_of(4, 2, rows, more, masked, 9) for rows, more, masked in ((5, 3, False), (1, 2, True))]
         leaves = [part.requires_grad_() for s in sights for part in (s.queries, s.keys, s.values)]
         torch.cat([attended.flatten() for attended in way(sights)]).square().sum().backward()
         found.append([leaf.grad for leaf in leaves])
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    for each, *others in zip(*found, strict=True):
+        for other in others:
+            torch.testing.assert_close(each, other, atol=1e-5, rtol=0)
 
 
 @pytest.mark.gpu

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from standwatch.compression.attention import Sight, attend_each, attend_padded
+from standwatch.compression.attention import Sight, attend_each, attend_learning, attend_padded
 from standwatch.compression.decoder import DecoderLayer
 from standwatch.compression.labels import IGNORED, Layout, Sample, Words, conversation_words, labelled, prefix_words
 from standwatch.compression.lpcomp import Decoder
@@ -345,7 +345,7 @@ def test_sequences_padded_together_tell_their_rows_what_each_alone_does() -> Non
     """On a GPU training pads; rows of padding must neither be told anything nor turn what others are told into NaN."""
     sizes = ((5, 5, None), (3, 7, None), (2, 6, torch.tensor([[1, 1, 0, 0, 1, 0], [1, 1, 0, 0, 0, 1]]).bool()))
     told = []
-    for attend in (attend_each, attend_padded):
+    for attend in (attend_each, attend_learning, attend_padded):
         sights = [
             Sight(
                 *(normal(heads, count, 8, seed=count).requires_grad_() for heads, count in ((4, r), (2, s), (2, s))), m
@@ -354,8 +354,9 @@ def test_sequences_padded_together_tell_their_rows_what_each_alone_does() -> Non
         ]
         sum((part * normal(*part.shape)).sum() for part in attend(sights)).backward()
         told.append([part.grad for sight in sights for part in (sight.queries, sight.keys, sight.values)])
-    for one, other in zip(*told, strict=True):
-        torch.testing.assert_close(one, other)
+    for each, *others in zip(*told, strict=True):
+        for other in others:
+            torch.testing.assert_close(each, other)
 
 
 # What is learnt

@@ -61,5 +61,6 @@ def test_a_process_that_cannot_draw_ends_the_filming(tmp_path: Path) -> None:
 def test_a_shards_name_says_what_is_in_it() -> None:
     assert Reel("noto", 64, for_tests=True).name(7) == "noto-test-64-000007"
     assert Reel("noto", 64, stills=True).name(7) == "noto-stills-64-000007"
+    assert Reel("noto", 64, stills=True, of="police car").name(7) == "noto-stills-police_car-64-000007"
     assert Reel("noto", 64, for_tests=True, context=True).name(7) == "noto-test-context-64-000007"
     assert Reel("noto", 64, real=True).name(7) == "real-64-000007"

@@ -1,5 +1,6 @@
 """Scenes become examples: coded as cameras code, seen by the tower, with the truth of each frame beside it."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -58,6 +59,15 @@ def test_every_take_is_a_single_frame_where_only_stills_are_wanted() -> None:
     assert {len(draw_take(seed, stills=True).times_ms) for seed in range(40)} == {1}
     still = next(seed for seed in range(40) if len(draw_take(seed).times_ms) == 1)
     assert draw_take(still, stills=True) == draw_take(still)
+
+
+def test_most_stills_of_a_kind_show_it_and_some_do_not() -> None:
+    takes = [draw_take(seed, stills=True, of="person") for seed in range(60)]
+    counts = Counter(sum(actor.kind.name == "person" for actor in take.scene.actors) for take in takes)
+    assert {len(take.times_ms) for take in takes} == {1}
+    assert counts[1] > 20 and counts[2] > 3 and counts[0] > 3
+    with pytest.raises(ValueError, match="kind: 'unicorn' is none"):
+        draw_take(next(seed for seed in range(9) if takes[seed].scene.actors), stills=True, of="unicorn")
 
 
 def test_a_window_is_the_same_behind_context_and_a_single_frame_has_none() -> None:

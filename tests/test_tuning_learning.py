@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,15 @@ from standwatch.compression.prompt import build_prompt
 from standwatch.compression.tokenizer import byte_level
 from standwatch.compression.training import Recipe, answered
 from standwatch.compression.tuning.adapters import adapt, additions, merged, restore
-from standwatch.compression.tuning.alignment import NAMES, alignment_loss, lexicon_of, set_distance, targets, told
+from standwatch.compression.tuning.alignment import (
+    NAMES,
+    POSES,
+    alignment_loss,
+    lexicon_of,
+    set_distance,
+    targets,
+    told,
+)
 from standwatch.compression.tuning.examples import Example, Object, read_shard, shards, write_shard
 from standwatch.compression.tuning.learner import Learner, Stage, whole_schedule
 from standwatch.compression.tuning.lessons import lesson
@@ -44,6 +53,22 @@ def example(frames: int = 2, seed: int = 0) -> Example:
 
 def learner(stage: Stage, model: XComp | None = None) -> Learner:
     return Learner(model or fresh_xcomp(), TOKENIZER, stage, Recipe(learning_rate=3e-3, warm_up=0.0), rank=4)
+
+
+# a step
+
+
+def test_compiled_layers_learn_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without code of its own for this machine, which needs a compiler."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    told = []
+    for compiled in (False, True):
+        own = learner(Stage.COMPRESS)
+        if compiled:
+            own.compile()
+        own.gradients([example(2, 1), example(3, 2)], 2, random.Random(0))
+        told.append(torch.cat([weight.grad.flatten() for weight in own.learning if weight.grad is not None]))
+    torch.testing.assert_close(*told, rtol=1e-4, atol=1e-6)
 
 
 # adapters
@@ -99,13 +124,22 @@ def test_additions_of_another_rank_or_base_are_refused() -> None:
 
 def test_a_cell_is_to_be_like_what_covers_it_and_like_where_it_is() -> None:
     """By hand: 4 cells; the dog fills the first, the car half of the second and half of the fourth."""
-    names, colours, sides, rows = targets([DOG, RED_CAR], 4)
+    names, colours, sides, rows, poses = targets([DOG, RED_CAR], 4)
     assert [NAMES[int(one)] for one in names.argmax(-1)] == ["dog", "car", "nothing", "car"]
     assert names.sum(-1).tolist() == [1, 1, 1, 1]
     assert colours.sum(-1).tolist() == [0, 1, 0, 1]
     assert colours[1, list(COLOURS).index("red")] == 1
     assert sides.tolist() == [[1, 0], [0, 1], [1, 0], [0, 1]]
     assert rows.tolist() == [[1, 0], [1, 0], [0, 1], [0, 1]]
+    assert not poses.any()
+
+
+def test_cells_of_people_are_to_be_like_the_word_for_their_pose_and_of_nothing_else() -> None:
+    lying, falling = (Object("person", "red", (0.0, 0.0, 0.5, 0.5), doing) for doing in ("lying", "falling"))
+    *_, poses = targets([lying], 4)
+    assert poses[0, POSES.index("lying")] == 1 and poses.sum() == 1
+    for other in (falling, Object("dog", "", lying.box, "standing"), Object("person", "red", lying.box)):
+        assert not targets([other], 4)[-1].any()
 
 
 def test_two_objects_share_a_cell_by_how_much_of_it_they_cover() -> None:
@@ -118,7 +152,7 @@ def test_two_objects_share_a_cell_by_how_much_of_it_they_cover() -> None:
 
 
 def test_an_odd_number_of_cells_has_a_middle_that_is_neither_left_nor_right() -> None:
-    _, _, sides, rows = targets([], 9)
+    _, _, sides, rows, _ = targets([], 9)
     assert sides.sum(-1).tolist() == [1, 0, 1] * 3
     assert rows.sum(-1).tolist() == [1, 1, 1, 0, 0, 0, 1, 1, 1]
 
@@ -143,7 +177,7 @@ def test_cells_are_told_by_the_nearest_word_and_empty_ones_are_not_asked() -> No
     assert len(found["cell's name"]) == 3
     assert found["cell's colour"] == [True, False]
     own = learner(Stage.ALIGN)
-    assert set(own.examine([example()])) == {"cell's name", "cell's colour"}
+    assert set(own.examine([example()])) == {"cell's name", "cell's colour", "cell's pose"}
 
 
 def test_tokens_get_as_far_from_the_mean_of_all_words_as_words_are_and_keep_their_direction() -> None:

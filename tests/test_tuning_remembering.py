@@ -11,7 +11,7 @@ from standwatch.compression.checkpoint import load_model
 from standwatch.compression.prompt import prefix_ids
 from standwatch.compression.tokenizer import byte_level
 from standwatch.compression.training import Recipe
-from standwatch.compression.tuning.alignment import NAMES
+from standwatch.compression.tuning.alignment import NAMES, POSES
 from standwatch.compression.tuning.examples import Example, Object
 from standwatch.compression.tuning.learner import Learner, Stage
 from standwatch.compression.tuning.quiz import Asked
@@ -49,11 +49,14 @@ def trained(stage: Stage, start: Learner | None, steps: int, model: XComp | None
 
 
 def test_every_object_of_a_frame_has_an_equal_share_of_its_words() -> None:
-    names, colours, sides, rows = (part[0] for part in frame_targets([DOG, RED_CAR]))
+    names, colours, sides, rows, poses = (part[0] for part in frame_targets([DOG, RED_CAR]))
     assert names[NAMES.index("dog")] == names[NAMES.index("car")] == 0.5
     assert colours[list(COLOURS).index("red")] == 1
     assert sides.tolist() == [0.5, 0.5]
     assert rows.tolist() == [0.5, 0.5]
+    assert not poses.any()
+    kneeling = frame_targets([DOG, Object("person", "red", DOG.box, "kneeling")])[-1][0]
+    assert kneeling[POSES.index("kneeling")] == 1
     empty = frame_targets([])
     assert empty[0][0, NAMES.index("nothing")] == 1
     assert not any(part.any() for part in empty[1:])

@@ -19,15 +19,21 @@ from torch import Tensor, nn
 from standwatch.compression.merging import Projector
 from standwatch.compression.readout import Readout
 from standwatch.compression.tuning.examples import Object
-from standwatch.compression.world.kinds import KINDS
+from standwatch.compression.world.kinds import KINDS, Role
 from standwatch.compression.world.palette import COLOURS
+from standwatch.compression.world.script import Doing
 
 NOTHING = "nothing"
 NAMES = (NOTHING, *KINDS)
 SIDES = ("left", "right")
 ROWS = ("top", "bottom")
-QUESTIONS = (NAMES, tuple(COLOURS), SIDES, ROWS)  # what a cell is asked: what it shows, in which colour, and where
-_WEIGHTS = (1.0, 1.0, 0.3, 0.3)
+POSES = tuple(
+    pose.value for pose in (Doing.STANDING, Doing.WALKING, Doing.RUNNING, Doing.KNEELING, Doing.LYING)
+)  # a picture of a person shows them
+# What a cell is asked: what it shows, in which colour, where, and if it is a person what that does.
+QUESTIONS = (NAMES, tuple(COLOURS), SIDES, ROWS, POSES)
+_WEIGHTS = (1.0, 1.0, 0.3, 0.3, 0.5)
+_TOLD = {0: "cell's name", 1: "cell's colour", 4: "cell's pose"}
 _EMPTY_WEIGHT = 0.25  # of a cell with nothing in it: most are
 _LEAST_COVER = 0.15  # of a cell: what covers less is not shown by it
 _TEMPERATURE = 0.07
@@ -56,10 +62,12 @@ def lexicon_of(embedding: Tensor, encode: Callable[[str], Sequence[int]]) -> Lex
 def targets(objects: Sequence[Object], cells: int) -> tuple[Tensor, ...]:
     """What a frame's cells show, row by row: of each question the share of each word, [cells, K], in all 1 or 0.
 
-    Objects share a cell by how much of it their boxes cover; what has no colour shares no colour.
+    Objects share a cell by how much of it their boxes cover; what has no colour or pose shares none.
     """
     side = isqrt(cells)
-    names, colours, sides, rows = found = tuple(np.zeros((side, side, len(words)), np.float32) for words in QUESTIONS)
+    names, colours, sides, rows, poses = found = tuple(
+        np.zeros((side, side, len(words)), np.float32) for words in QUESTIONS
+    )
     for one in objects:
         left, top, right, bottom = one.box
         cover = np.outer(_overlap(top, bottom, side), _overlap(left, right, side))
@@ -67,12 +75,18 @@ def targets(objects: Sequence[Object], cells: int) -> tuple[Tensor, ...]:
         names[..., NAMES.index(one.name)] += cover
         if one.colour:
             colours[..., QUESTIONS[1].index(one.colour)] += cover
+        if shows_pose(one):
+            poses[..., POSES.index(one.doing)] += cover
     names[..., 0] = ~names.any(-1)
     for place in range(side):
         if 2 * place + 1 != side:  # the middle of an odd number is neither
             half = int(2 * place + 1 > side)
             sides[:, place, half] = rows[place, :, half] = 1
     return tuple(torch.from_numpy((part / part.sum(-1, keepdims=True).clip(1e-9)).reshape(cells, -1)) for part in found)
+
+
+def shows_pose(one: Object) -> bool:
+    return KINDS[one.name].role is Role.PERSON and one.doing in POSES
 
 
 def alignment_loss(tokens: Tensor, wanted: Sequence[tuple[Tensor, ...]], lexicon: Lexicon) -> Tensor:
@@ -92,10 +106,10 @@ def alignment_loss(tokens: Tensor, wanted: Sequence[tuple[Tensor, ...]], lexicon
 
 @torch.no_grad()
 def told(tokens: Tensor, wanted: Sequence[tuple[Tensor, ...]], lexicon: Lexicon) -> dict[str, list[bool]]:
-    """Of every cell of tokens [F, n, D] that shows something whether its name and its colour are the nearest words."""
+    """Of every cell of tokens [F, n, D] that shows them whether its name, colour and pose are the nearest words."""
     pointing = F.normalize(tokens.float() - lexicon.centre, dim=-1)
     found: dict[str, list[bool]] = {}
-    for number, topic in enumerate(("cell's name", "cell's colour")):
+    for number, topic in _TOLD.items():
         shares = torch.stack([frame[number] for frame in wanted]).to(tokens.device)
         nearest = (pointing @ lexicon.directions[number].T).argmax(-1, keepdim=True)
         right = shares.gather(-1, nearest)[..., 0] > 0

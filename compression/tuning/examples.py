@@ -22,11 +22,15 @@ _FEATURES = "features"
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """Something that can be recognised in a frame. `box` is left, top, right, bottom in parts of the picture."""
+    """Something that can be recognised in a frame. `box` is left, top, right, bottom in parts of the picture.
+
+    `doing` is empty where that is not known.
+    """
 
     name: str
     colour: str
     box: tuple[float, float, float, float]
+    doing: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +93,9 @@ def read_shard(folder: Path, name: str) -> list[Example]:
             part,
             tuple(one["times_ms"]),
             tuple(
-                tuple(Object(seen["name"], seen["colour"], tuple(seen["box"])) for seen in frame)
+                tuple(
+                    Object(**seen | {"box": tuple(seen["box"])}) for seen in frame
+                )  # some were filmed without `doing`
                 for frame in one["objects"]
             ),
             tuple(Asked(Topic(q["topic"]), q["question"], q["answer"], q["verdict"]) for q in one["asked"]),

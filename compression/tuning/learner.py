@@ -85,14 +85,11 @@ class Learner:
     def device(self) -> torch.device:
         return self.decoder.embed_tokens.weight.device
 
-    @property
-    def _attention(self) -> list[SDPBackend]:
-        """Kernels for its gradients, the first that can is taken.
-
-        A CPU has few rows at a time: there the gradient of fused attention takes longer than that of plain products.
-        On a GPU the newest kernels are built anew for each shape, and here hardly two steps have the same.
-        """
-        return [SDPBackend.MATH] if self.device.type == "cpu" else [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    def compile(self) -> None:
+        """Fuse what each layer does to its rows. The first step takes longer then, and needs a C++ compiler."""
+        for layer in self.decoder.stack:
+            for half in ("project", "finish"):
+                setattr(layer, half, torch.compile(getattr(layer, half), dynamic=True))
 
     @property
     def learning(self) -> list[nn.Parameter]:
@@ -115,7 +112,8 @@ class Learner:
     def gradients(self, examples: Sequence[Example], questions: int, chance: random.Random) -> float:
         """Set the gradients to those of these examples, up to `questions` about each; returns the loss."""
         self._optimizer.zero_grad(set_to_none=True)
-        with sdpa_kernel(self._attention):
+        # On a GPU the newest kernels are built anew for each shape, and here hardly two steps have the same.
+        with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
             loss = self._loss(examples, questions, chance)
             torch.autograd.backward(loss)
         return float(loss.detach())

@@ -17,6 +17,7 @@ from standwatch.compression.world.truth import is_clear
 _MOVERS = (Role.PERSON, Role.RIDER, Role.ANIMAL, Role.VEHICLE)
 _GROUPS = (*PEOPLE, *VEHICLES, *ANIMALS)
 _APART_MS = 1_500  # events of which one is said to be the first
+_NOBODY = 0.3  # of how often it is asked for what did not happen, where there is nobody it could happen to
 _TOLD = 4  # more events are not told at once
 
 
@@ -24,7 +25,8 @@ _TOLD = 4  # more events are not told at once
 class _Rule:
     """To whom it can happen, how gladly it is asked for where it has, and how often where it has not.
 
-    With these, yes and no are balanced for each sort of event, in windows of 8 frames a second apart.
+    With these, yes and no are balanced for each sort of event where somebody is seen to whom it can happen: otherwise
+    who it can happen to would be the answer.
     """
 
     can: Callable[[Kind], bool]
@@ -37,14 +39,14 @@ _RULES = {
     What.ENTERS: _Rule(lambda kind: kind.role is not Role.FIRE, (*_GROUPS, *THINGS), 1, 5.0),
     What.LEAVES: _Rule(lambda kind: kind.role is not Role.FIRE, (*_GROUPS, *THINGS), 1, 6.5),
     What.STOPS: _Rule(lambda kind: kind.role in _MOVERS, _GROUPS, 2, 2.2),
-    What.IS_TAKEN: _Rule(lambda kind: kind.carried, THINGS, 6, 0.5),
+    What.IS_TAKEN: _Rule(lambda kind: kind.carried, THINGS, 6, 0.8),
     What.ENTERS_ZONE: _Rule(lambda kind: kind.role in _MOVERS, _GROUPS, 1, 2.0),
     What.LEAVES_ZONE: _Rule(lambda kind: kind.role in _MOVERS, _GROUPS, 1, 2.6),
     What.CROSSES: _Rule(lambda kind: kind.role in _MOVERS, _GROUPS, 3, 1.6),
     What.WAITS: _Rule(lambda kind: kind.role in _MOVERS, _GROUPS, 1, 4.5),
-    What.FALLS: _Rule(lambda kind: kind.role is Role.PERSON, PEOPLE, 6, 1.8),
-    What.IS_LEFT_BEHIND: _Rule(lambda kind: kind.carried, THINGS, 12, 0.3),
-    What.BURNS: _Rule(lambda kind: kind.burns, (*VEHICLES, *THINGS), 2, 1.0),
+    What.FALLS: _Rule(lambda kind: kind.role is Role.PERSON, PEOPLE, 6, 6.5),
+    What.IS_LEFT_BEHIND: _Rule(lambda kind: kind.carried, THINGS, 12, 0.6),
+    What.BURNS: _Rule(lambda kind: kind.burns, (*VEHICLES, *THINGS), 2, 2.0),
 }
 _SORTS = tuple(
     Sort(what, subject)
@@ -75,10 +77,12 @@ def events(shown: Shown) -> list[Claim]:
     found = happened(shown)
     quiet = [(sort, _weight(shown, sort)) for sort, events_ in found if not events_]
     totals = {what: sum(weight for sort, weight in quiet if sort.what is what) for what in What}
+    kinds = [KINDS[one.name] for one in shown.best.values()]
+    often = {what: rule.often * (1 if any(map(rule.can, kinds)) else _NOBODY) for what, rule in _RULES.items()}
     claims = []
     for sort, events_ in found:
         rule, what = _RULES[sort.what], sort.what
-        weight = rule.rare if events_ else rule.often * _weight(shown, sort) / totals[what]
+        weight = rule.rare if events_ else often[what] * _weight(shown, sort) / totals[what]
         claims.append(Claim(_fields(sort), bool(events_), weight=weight, templates=f"event {what.name}"))
     return claims
 

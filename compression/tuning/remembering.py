@@ -13,7 +13,7 @@ from standwatch.compression.labels import Layout
 from standwatch.compression.lpcomp import Decoder
 from standwatch.compression.schedule import Schedule
 from standwatch.compression.training import forward
-from standwatch.compression.tuning.alignment import QUESTIONS
+from standwatch.compression.tuning.alignment import POSES, QUESTIONS, shows_pose
 from standwatch.compression.tuning.examples import Object
 
 
@@ -31,12 +31,14 @@ def left_of(decoder: Decoder, schedule: Schedule, prefix: Tensor, videos: Sequen
 
 def frame_targets(objects: Sequence[Object]) -> tuple[Tensor, ...]:
     """What a whole frame shows, as `alignment.targets` says it of cells, [1, K]: every object has an equal share."""
-    names, colours, sides, rows = found = tuple(torch.zeros(1, len(words)) for words in QUESTIONS)
+    names, colours, sides, rows, poses = found = tuple(torch.zeros(1, len(words)) for words in QUESTIONS)
     for one in objects:
         left, top, right, bottom = one.box
         names[0, QUESTIONS[0].index(one.name)] += 1
         if one.colour:
             colours[0, QUESTIONS[1].index(one.colour)] += 1
+        if shows_pose(one):
+            poses[0, POSES.index(one.doing)] += 1
         sides[0, int(left + right > 1)] += 1
         rows[0, int(top + bottom > 1)] += 1
     if not objects:

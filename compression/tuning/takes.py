@@ -30,18 +30,21 @@ class Take:
     context: int = 0  # frames at the beginning that are not asked about
 
 
-def draw_take(seed: int, real_places: tuple[str, ...] = (), *, stills: bool = False) -> Take:
-    """The take of this seed, a single frame if only `stills` are wanted.
+def draw_take(seed: int, real_places: tuple[str, ...] = (), *, stills: bool = False, of: str = "") -> Take:
+    """The take of this seed, a single frame if only `stills` are wanted; most of those `of` a kind have one or two.
 
-    Scenes stand at sites, and before pictures of real places where there are any.
+    Scenes stand at sites, and before pictures of real places where there are any. Raises ValueError if there is no
+    such kind.
     """
     chance = random.Random(f"take {seed}")
     site = chance.choice((*SITES, *SITES, *(f"real {name}" for name in real_places)))
     place_seed = chance.randrange(_PLACES) + (_PLACES if seed >= TEST_SEEDS else 0)
     if chance.random() < 0.65 or stills:
         count = chance.choice((0, 1, 1, 2, 2, 3, 3, 4))
-        scene = still(seed, site, count, place_seed=place_seed, width=SIDE_PX, height=SIDE_PX)
-        return Take(scene, (500,), f"still {site} {seed}")
+        names = (of,) * chance.choice((0, 1, 1, 1, 2)) if of else ()
+        many = max(count, len(names))
+        scene = still(seed, site, many, names, place_seed=place_seed, width=SIDE_PX, height=SIDE_PX)
+        return Take(scene, (500,), f"still {site} {seed} {of}".rstrip())
     frames, gap_ms = chance.choice(_WINDOW_FRAMES), chance.choice(_GAPS_MS)
     per_minute = chance.choice((0.0, 3.0, 6.0, 9.0, 12.0))
     scene = direct(seed, site, _MINUTES, per_minute, place_seed=place_seed, width=SIDE_PX, height=SIDE_PX)
