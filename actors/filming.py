@@ -1,11 +1,13 @@
 """Films lessons: many processes draw, and this one's vision tower sees what they have drawn."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 from rich.progress import track
 
@@ -82,7 +84,16 @@ _loaded: list[Film] = []  # in a process that draws: its film
 
 
 def _load(loading: Callable[[], Film]) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
     _loaded.append(loading())
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed can tell nobody, and its processes would wait for work for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _draw(reel: Reel, number: int) -> list[Shot]:

@@ -1,5 +1,9 @@
 """Lessons are drawn by many processes and are the same as one would have drawn."""
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,6 +60,34 @@ def test_a_process_that_cannot_draw_ends_the_filming(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="process pool"):
         film_shards(REEL, range(2), tmp_path, open_tower, load_nothing, workers=1)
     assert shards(tmp_path) == []
+
+
+def load_and_tell() -> Film:
+    """Its process says which it is."""
+    print(os.getpid(), flush=True)
+    return load_plain()
+
+
+def film_for_ever() -> None:
+    film_shards(REEL, range(100_000), Path(sys.argv[1]), open_tower, load_and_tell, workers=2)
+
+
+def test_processes_that_draw_end_with_the_one_that_was_killed(tmp_path: Path) -> None:
+    code = "from tests.test_filming import film_for_ever; film_for_ever()"
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as filming:
+        assert filming.stdout is not None
+        drawing = [int(filming.stdout.readline()) for _ in range(2)]
+        filming.kill()
+    deadline = time.monotonic() + 30
+    while any(is_running(number) for number in drawing):
+        assert time.monotonic() < deadline, "they still draw"
+        time.sleep(0.1)
+
+
+def is_running(number: int) -> bool:
+    """One that ended and that nobody has asked for yet does not run."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(number)], capture_output=True, text=True, check=False)
+    return state.stdout.strip()[:1] not in ("", "Z")
 
 
 def test_a_shards_name_says_what_is_in_it() -> None:
