@@ -86,7 +86,8 @@ def _plainly(sight: Sight) -> Tensor:
     hidden = sight.queries.new_zeros(seen.shape).masked_fill_(~seen, -torch.inf)
     asking = (sight.queries * head_dim**-0.5).reshape(groups, -1, head_dim)
     likeness = (asking @ sight.keys.transpose(1, 2)).unflatten(1, (-1, rows)) + hidden
-    return (likeness.softmax(-1).flatten(1, 2) @ sight.values).view(heads, rows, head_dim)
+    attended: Tensor = likeness.softmax(-1).flatten(1, 2) @ sight.values
+    return attended.view(heads, rows, head_dim)
 
 
 def _behind(rows: int, keys: int, device: torch.device) -> Tensor:

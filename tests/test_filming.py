@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -86,8 +87,10 @@ def test_processes_that_draw_end_with_the_one_that_was_killed(tmp_path: Path) ->
 
 def is_running(number: int) -> bool:
     """One that ended and that nobody has asked for yet does not run."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(number)], capture_output=True, text=True, check=False)
-    return state.stdout.strip()[:1] not in ("", "Z")
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_shards_name_says_what_is_in_it() -> None:
