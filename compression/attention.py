@@ -2,7 +2,7 @@
 
 Sequences never see each other. On a CPU a call for each is best: nothing is padded, and what a kernel call costs is
 small beside its work. On a GPU it is the other way round. To learn on a CPU from not too many rows, plain products
-are quickest: their gradients are plain products too.
+are quickest: their gradients are plain products too, and of few different shapes, as `rounded` makes them.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 _MOST_PLAIN = 2048  # keys: the weights of each head and row are kept for the gradients
+_ROUND = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,16 +79,26 @@ def attend_padded(sights: Sequence[Sight]) -> list[Tensor]:
     return [attended[index, :, :count] for index, count in enumerate(rows)]
 
 
+def rounded(rows: int) -> int:
+    """So many with padding: for every shape that is new to it a CPU's matrix product takes milliseconds to set up."""
+    return -(-rows // _ROUND) * _ROUND
+
+
 def _plainly(sight: Sight) -> Tensor:
     """Heads that share keys are rows of one product."""
-    heads, rows, head_dim = sight.queries.shape
-    groups, count = sight.keys.shape[:2]
+    (heads, rows, head_dim), (groups, count, _) = sight.queries.shape, sight.keys.shape
     seen = sight.seen if sight.seen is not None else _behind(rows, count, sight.keys.device)
-    hidden = sight.queries.new_zeros(seen.shape).masked_fill_(~seen, -torch.inf)
-    asking = (sight.queries * head_dim**-0.5).reshape(groups, -1, head_dim)
-    likeness = (asking @ sight.keys.transpose(1, 2)).unflatten(1, (-1, rows)) + hidden
-    attended: Tensor = likeness.softmax(-1).flatten(1, 2) @ sight.values
-    return attended.view(heads, rows, head_dim)
+    queries, keys, values = (
+        F.pad(part, (0, 0, 0, rounded(part.shape[1]) - part.shape[1]))
+        for part in (sight.queries * head_dim**-0.5, sight.keys, sight.values)
+    )
+    hidden = queries.new_full((queries.shape[1], keys.shape[1]), -torch.inf)
+    hidden[:rows, :count].masked_fill_(seen, 0)
+    hidden[rows:, 0] = 0  # rows of padding must see something, or their softmax is NaN
+    likeness = queries.reshape(groups, -1, head_dim) @ keys.transpose(1, 2)
+    weights = (likeness.unflatten(1, (-1, len(hidden))) + hidden).softmax(-1).flatten(1, 2)
+    attended: Tensor = (weights @ values).view(heads, -1, head_dim)
+    return attended[:, :rows]
 
 
 def _behind(rows: int, keys: int, device: torch.device) -> Tensor:

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from standwatch.compression.attention import Sight, attend_learning
+from standwatch.compression.attention import Sight, attend_learning, rounded
 from standwatch.compression.decoder import DecoderLayer
 from standwatch.compression.labels import IGNORED, Layout, Sample
 from standwatch.compression.lpcomp import Decoder
@@ -72,11 +72,13 @@ def forward(
             rows = _dropped(rows, layouts, schedule, index)
         if stage is None or stage.n != n:
             stage = _Stage(decoder, layouts, n, rows)
+            rows = stage.padded(rows)
         if checkpointing:
             rows = checkpoint(stage.run, layer, rows, use_reentrant=False, preserve_rng_state=False)
         else:
             rows = stage.run(layer, rows)
-    states: Tensor = decoder.norm(rows)
+    count = sum(layout.rows(schedule.tokens_by_layer[-1]) for layout in layouts)
+    states: Tensor = decoder.norm(rows[:count])
     return states
 
 
@@ -177,13 +179,21 @@ class _Stage:
 
     def __init__(self, decoder: Decoder, layouts: Sequence[Layout], n: int, like: Tensor) -> None:
         self.n = n
-        self._cos, self._sin = decoder.rotary.at([span for layout in layouts for span in layout.spans(n)], like)
-        self._rows: Rectangle | _EachSample = (_EachSample if like.device.type == "cpu" else Rectangle)(
-            layouts, n, like
-        )
+        self._count = sum(layout.rows(n) for layout in layouts)
+        on_cpu = like.device.type == "cpu"
+        self._padding = rounded(self._count) - self._count if on_cpu else 0
+        spans = [span for layout in layouts for span in layout.spans(n)]
+        self._cos, self._sin = decoder.rotary.at([*spans, (0, self._padding)] if self._padding else spans, like)
+        self._rows: Rectangle | _EachSample = (_EachSample if on_cpu else Rectangle)(layouts, n, like)
+
+    def padded(self, rows: Tensor) -> Tensor:
+        """Rows that nobody sees come behind these."""
+        return F.pad(rows, (0, 0, 0, self._padding))
 
     def run(self, layer: DecoderLayer, rows: Tensor) -> Tensor:
-        return layer.finish(rows, self._rows.attend(*layer.project(rows, self._cos, self._sin)))
+        parts = layer.project(rows, self._cos, self._sin)
+        attended = self._rows.attend(*(part[:, : self._count] for part in parts))
+        return layer.finish(rows, F.pad(attended, (0, 0, 0, self._padding)))
 
 
 class _EachSample:
