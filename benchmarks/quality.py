@@ -82,6 +82,7 @@ class Examiner:
         self.model: XComp = loaded.model
         self._tokenizer = loaded.tokenizer
         self._reader = Reader(loaded.model, loaded.tokenizer, loaded.generation.eos_ids)
+        self._letters: dict[tuple[Example, Schedule], list[bool]] = {}  # asked for more than once
 
     def marks(self, example: Example) -> list[Marked]:
         view = View(self._reader.view(self._tokens(example)).cache, example.context)
@@ -109,8 +110,10 @@ class Examiner:
     @torch.inference_mode()
     def letters(self, example: Example, schedule: Schedule) -> list[bool]:
         """Of every question whether its whole answer would be written under a schedule."""
-        video = self._projected(example)
-        return answered(self.model.decoder, schedule, lesson(self._tokenizer, example, video, example.asked))
+        if (example, schedule) not in self._letters:
+            sample = lesson(self._tokenizer, example, self._projected(example), example.asked)
+            self._letters[example, schedule] = answered(self.model.decoder, schedule, sample)
+        return self._letters[example, schedule]
 
     @torch.inference_mode()
     def _tokens(self, example: Example) -> Float16Array:
