@@ -96,8 +96,8 @@ def _plainly(sight: Sight) -> Tensor:
     hidden[:rows, :count].masked_fill_(seen, 0)
     hidden[rows:, 0] = 0  # rows of padding must see something, or their softmax is NaN
     likeness = queries.reshape(groups, -1, head_dim) @ keys.transpose(1, 2)
-    weights = (torch.unflatten(likeness, 1, (-1, len(hidden))) + hidden).softmax(-1).flatten(1, 2)
-    attended: Tensor = (weights @ values).view(heads, -1, head_dim)
+    weights = (torch.unflatten(likeness, 1, (heads // groups, len(hidden))) + hidden).softmax(-1).flatten(1, 2)
+    attended: Tensor = (weights @ values).view(heads, len(hidden), head_dim)
     return attended[:, :rows]
 
 

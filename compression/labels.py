@@ -74,6 +74,16 @@ class Layout:
         return torch.cat((trunk, among), 1)
 
 
+@dataclass(frozen=True)
+class Look:
+    """The words first..stop-1 of a sample's text, and the frames that they are to look at among those they see."""
+
+    text: int
+    first: int
+    stop: int
+    frames: tuple[int, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """A video [F, n, D] of soft tokens, the words before it, and the texts after it, each of which sees only itself.
@@ -85,6 +95,7 @@ class Sample:
     video: Tensor
     texts: tuple[Words, ...]
     context: int = 0
+    looks: tuple[Look, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.texts or not all(text.ids for text in self.texts):
@@ -100,6 +111,15 @@ class Sample:
         shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
         own = tuple(len(text.ids) - shared for text in self.texts) if len(self.texts) > 1 else ()
         return Layout(len(self.prefix.ids), len(self.video), shared, own)
+
+    def looking(self, look: Look, n: int) -> slice:
+        """The rows of a look's words that are its text's own, with n tokens per frame; all, where there is one text."""
+        layout = self.layout
+        start = layout.trunk(n) - layout.shared
+        if not layout.own:
+            return slice(start + look.first, start + look.stop)
+        start += layout.shared + sum(layout.own[: look.text])
+        return slice(start + max(0, look.first - layout.shared), start + look.stop - layout.shared)
 
     @property
     def ids(self) -> list[int]:

@@ -14,10 +14,12 @@ PyTorch gives up and runs it as it stands.
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate as accumulated
 from itertools import islice
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -58,12 +60,22 @@ class Recipe:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
 
 
+Hear: TypeAlias = Callable[[int, Tensor, Tensor], None]  # told of each layer its queries and keys, at their angles
+
+
 def forward(
-    decoder: Decoder, schedule: Schedule, layouts: Sequence[Layout], rows: Tensor, *, checkpointing: bool = False
+    decoder: Decoder,
+    schedule: Schedule,
+    layouts: Sequence[Layout],
+    rows: Tensor,
+    *,
+    checkpointing: bool = False,
+    hear: Hear | None = None,
 ) -> Tensor:
     """Embedded rows [R, D] of some samples, one after the other, to the final states, normed, of those that are left.
 
-    With `checkpointing` only each layer's input is kept, and the layer runs again for its gradients.
+    With `checkpointing` only each layer's input is kept, and the layer runs again for its gradients; then nobody can
+    `hear` them.
     """
     stage: _Stage | None = None
     for index, layer in enumerate(decoder.stack):
@@ -76,14 +88,19 @@ def forward(
         if checkpointing:
             rows = checkpoint(stage.run, layer, rows, use_reentrant=False, preserve_rng_state=False)
         else:
-            rows = stage.run(layer, rows)
+            rows = stage.run(layer, rows, partial(hear, index) if hear else None)
     count = sum(layout.rows(schedule.tokens_by_layer[-1]) for layout in layouts)
     states: Tensor = decoder.norm(rows[:count])
     return states
 
 
 def mean_loss(
-    decoder: Decoder, schedule: Schedule, samples: Sequence[Sample], *, checkpointing: bool = False
+    decoder: Decoder,
+    schedule: Schedule,
+    samples: Sequence[Sample],
+    *,
+    checkpointing: bool = False,
+    hear: Hear | None = None,
 ) -> Tensor:
     """The mean of the samples' losses; a sample's is the mean cross entropy over the labels of its prefix and texts.
 
@@ -93,7 +110,7 @@ def mean_loss(
     """
     _check(decoder, schedule, samples)
     layouts = [sample.layout for sample in samples]
-    states = forward(decoder, schedule, layouts, _embedded(decoder, samples), checkpointing=checkpointing)
+    states = forward(decoder, schedule, layouts, _embedded(decoder, samples), checkpointing=checkpointing, hear=hear)
     rows, labels, weights = [], [], []
     n, start = schedule.tokens_by_layer[-1], 0
     for sample, layout in zip(samples, layouts, strict=True):
@@ -190,9 +207,11 @@ class _Stage:
         """Rows that nobody sees come behind these."""
         return F.pad(rows, (0, 0, 0, self._padding))
 
-    def run(self, layer: DecoderLayer, rows: Tensor) -> Tensor:
-        parts = layer.project(rows, self._cos, self._sin)
-        attended = self._rows.attend(*(part[:, : self._count] for part in parts))
+    def run(self, layer: DecoderLayer, rows: Tensor, hear: Callable[[Tensor, Tensor], None] | None = None) -> Tensor:
+        queries, keys, values = (part[:, : self._count] for part in layer.project(rows, self._cos, self._sin))
+        if hear:
+            hear(queries, keys)
+        attended = self._rows.attend(queries, keys, values)
         return layer.finish(rows, F.pad(attended, (0, 0, 0, self._padding)))
 
 

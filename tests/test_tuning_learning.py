@@ -38,7 +38,7 @@ from tests.tiny_models import TINY, fresh_xcomp, normal
 
 TOKENIZER = byte_level()
 ASKED = (
-    Asked(Topic.PRESENCE, "Is there a dog?", "Yes.", True),
+    Asked(Topic.PRESENCE, "Is there a dog?", "Yes.", True, (1,)),
     Asked(Topic.PRESENCE, "Is there a cat?", "No.", False),
     Asked(Topic.LIST, "What is in view?", "A dog.", None),
 )

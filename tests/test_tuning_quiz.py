@@ -12,6 +12,7 @@ from standwatch.compression.tuning.phrases import templates
 from standwatch.compression.tuning.quiz import Asked, quiz
 from standwatch.compression.tuning.quiz_claims import Phrasing, Topic
 from standwatch.compression.tuning.quiz_events import events
+from standwatch.compression.tuning.quiz_moments import frames_of
 from standwatch.compression.tuning.quiz_words import noun
 from standwatch.compression.tuning.shown import Shown, shown
 from standwatch.compression.world.camera import Camera
@@ -316,6 +317,34 @@ def test_where_nothing_ever_happens_the_answer_is_no_or_nothing() -> None:
     found = [question for seed in range(30) for question in quiz(one, random.Random(seed), 12)]
     assert {question.answer for question in found} == {"No.", "Nothing.", "None.", "Never."}
     assert {Topic.EVENT, Topic.HAPPENED, Topic.PRESENCE, Topic.TIMES} <= {question.topic for question in found}
+
+
+def test_evidence_are_the_frames_that_show_it_and_never_all_of_them(asked: list[tuple[Shown, Asked]]) -> None:
+    checked = Counter[Topic]()
+    for one, question in asked:
+        if not question.evidence:
+            continue
+        name, colour = name_in(re.sub(r"\bfire\b(?! e)", "", question.question.lower())), colour_in(question.question)
+        assert question.verdict is True, question
+        assert len(question.evidence) < len(one.seen)
+        shows = [any(called(it, name, colour) and clear(it) for it in frame) for frame in one.seen]
+        if question.topic is Topic.PRESENCE and name != "anything":
+            assert question.evidence == tuple(frame for frame, there in enumerate(shows) if there), question
+        if name != "anything" and "fire" not in question.question:
+            assert all(shows[frame] for frame in question.evidence), question
+        checked[question.topic] += 1
+    assert checked[Topic.PRESENCE] > 10 and checked[Topic.EVENT] > 10 and len(checked) == 2
+
+
+def test_evidence_of_an_event_is_while_it_lasts_or_around_its_moment() -> None:
+    frames = [(seen("dog"),)] * 6
+    falls, enters = Event(What.FALLS, 0, "dog", 11_000, 13_000), Event(What.ENTERS, 0, "dog", 12_500, 12_500)
+    one = window(*frames, happened=(falls, enters))
+    assert frames_of(one, [falls]) == (1, 2)
+    assert frames_of(one, [enters]) == (2, 3)
+    assert frames_of(one, [falls, enters]) == (1, 2, 3)
+    hidden = window(*frames[:2], (seen("dog", visible=0.1),), *frames[3:], happened=(falls,))
+    assert frames_of(hidden, [falls]) == (1,)
 
 
 def entering(start_ms: int) -> Shown:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -98,12 +99,17 @@ def read_shard(folder: Path, name: str) -> list[Example]:
                 )  # some were filmed without `doing`
                 for frame in one["objects"]
             ),
-            tuple(Asked(Topic(q["topic"]), q["question"], q["answer"], q["verdict"]) for q in one["asked"]),
+            tuple(_asked(q) for q in one["asked"]),
             one["source"],
             one.get("context", 0),  # not in what was filmed before there was any
         )
         for part, one in zip(torch.split(features, counts), rest, strict=True)
     ]
+
+
+def _asked(stored: dict[str, Any]) -> Asked:
+    evidence = tuple(stored.get("evidence", ()))  # some were filmed without
+    return Asked(Topic(stored["topic"]), stored["question"], stored["answer"], stored["verdict"], evidence)
 
 
 def shards(folder: Path) -> list[str]:

@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from standwatch.compression.cells import CellProjector
 from standwatch.compression.checkpoint_layout import READOUT
+from standwatch.compression.frame_selection import relevant_layers
 from standwatch.compression.lpcomp import Decoder
 from standwatch.compression.prompt import prefix_ids
 from standwatch.compression.readout import Readout
@@ -30,10 +31,12 @@ from standwatch.compression.tuning.adapters import adapt, additions, restore
 from standwatch.compression.tuning.alignment import alignment_loss, lexicon_of, set_distance, targets, told
 from standwatch.compression.tuning.examples import Example
 from standwatch.compression.tuning.lessons import lesson
+from standwatch.compression.tuning.looking import Onlooker
 from standwatch.compression.tuning.remembering import frame_targets, left_of
 from standwatch.compression.xcomp import XComp, load_strictly
 
 _ALIGNED_PACE = 0.1
+_LOOKING = 0.2  # weight of looking at the right frames, beside answering
 # What is learnt goes by the names that it has in a checkpoint. The projector's begin as the decoder's do.
 PROJECTOR = "model.mm_projector."
 DECODER = "model."
@@ -213,7 +216,9 @@ class Learner:
         def loss(schedule: Schedule, videos: Sequence[Tensor]) -> Tensor:
             given = zip(examples, videos, asked, strict=True)
             samples = [lesson(self._tokenizer, one, video, some) for one, video, some in given]
-            return mean_loss(self.decoder, schedule, samples)
+            onlooker = Onlooker(samples, schedule, relevant_layers(schedule.layers))
+            answering = mean_loss(self.decoder, schedule, samples, hear=onlooker.hear)
+            return answering + _LOOKING * onlooker.cost().to(answering.device)
 
         frames = self._videos(examples)
         if self._stage is Stage.REMEMBER:

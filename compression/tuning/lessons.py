@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from standwatch.compression.labels import IGNORED, Sample, Words
+from standwatch.compression.labels import IGNORED, Look, Sample, Words
 from standwatch.compression.prompt import build_prompt
 from standwatch.compression.tokenizer import TextTokenizer
 from standwatch.compression.tuning.examples import Example
@@ -21,11 +21,15 @@ def lesson(tokenizer: TextTokenizer, example: Example, video: Tensor, asked: Seq
     Raises ValueError if there is no question, or one cannot be asked.
     """
     prompts = [build_prompt(tokenizer, one.question, example.duration_s, len(example.window_ms)) for one in asked]
-    texts = []
+    texts: list[Words] = []
+    looks: list[Look] = []
     for prompt, one in zip(prompts, asked, strict=True):
         answer = [*tokenizer.encode(one.answer), tokenizer.im_end_id]
+        if one.evidence:
+            frames = tuple(example.context + frame for frame in one.evidence)
+            looks.append(Look(len(texts), prompt.rows.start, prompt.rows.stop, frames))
         texts.append(Words((*prompt.text_ids, *answer), (*(IGNORED,) * len(prompt.text_ids), *answer)))
     if not prompts:
         raise ValueError("asked: there is none; leave the example out")
     before = prompts[0].prefix_ids
-    return Sample(Words(before, (IGNORED,) * len(before)), video, tuple(texts), example.context)
+    return Sample(Words(before, (IGNORED,) * len(before)), video, tuple(texts), example.context, tuple(looks))

@@ -6,7 +6,7 @@ of that verdict nothing is asked, and where every answer would be no, most are l
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from standwatch.compression.tuning import quiz_events, quiz_frames, quiz_moving
@@ -73,12 +73,16 @@ _FORMS = (
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question with the words to answer. `verdict` is None where it is no yes/no question or cannot be told."""
+    """A question with the words to answer. `verdict` is None where it is no yes/no question or cannot be told.
+
+    `evidence` are the window's frames to look at, counted from 0; none where there are none, or no others.
+    """
 
     topic: Topic
     question: str
     answer: str
     verdict: bool | None
+    evidence: tuple[int, ...] = ()
 
 
 def quiz(
@@ -113,6 +117,8 @@ def quiz(
         claim = _drawn(chance, claims[key], form)
         if claim is not None:
             asked = _worded(chance, claim, form, phrasing)
+            if len(claim.evidence) < len(shown.seen):
+                asked = replace(asked, evidence=claim.evidence)
             found.setdefault(asked.question, asked)
     return list(found.values())
 

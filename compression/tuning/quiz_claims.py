@@ -52,7 +52,8 @@ VERDICTS = {True: "Yes.", False: "No.", None: "Unclear."}
 class Claim:
     """One thing to ask. `fields` fill the template; where several words fit, any of them is taken.
 
-    `answer` is empty for a yes/no question: it follows from the verdict. `weight` is how gladly it is asked.
+    `answer` is empty for a yes/no question: it follows from the verdict. `weight` is how gladly it is asked. `evidence`
+    are the window's frames that show what is asked for, counted from 0, where it is about all of them.
     """
 
     fields: Mapping[str, tuple[Field, ...]]
@@ -61,6 +62,7 @@ class Claim:
     weight: float = 1.0
     templates: str = ""  # where not the form's
     described: str = ""  # what to add to a yes where a description is asked for
+    evidence: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

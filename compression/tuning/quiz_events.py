@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from standwatch.compression.tuning.phrases_events import PASSIVE, verbs
 from standwatch.compression.tuning.quiz_claims import Claim, Field
-from standwatch.compression.tuning.quiz_moments import Sort, is_evident, of_sort
+from standwatch.compression.tuning.quiz_moments import Sort, frames_of, is_evident, of_sort
 from standwatch.compression.tuning.quiz_subjects import ANIMALS, BY_COLOUR, BY_KIND, PEOPLE, THINGS, VEHICLES, Subject
 from standwatch.compression.tuning.quiz_words import Noun, about, noun, noun_of, sentence, times
 from standwatch.compression.tuning.shown import LASTING, Shown
@@ -83,14 +83,17 @@ def events(shown: Shown) -> list[Claim]:
     for sort, events_ in found:
         rule, what = _RULES[sort.what], sort.what
         weight = rule.rare if events_ else often[what] * _weight(shown, sort) / totals[what]
-        claims.append(Claim(_fields(sort), bool(events_), weight=weight, templates=f"event {what.name}"))
+        evidence = frames_of(shown, events_)
+        claims.append(
+            Claim(_fields(sort), bool(events_), weight=weight, templates=f"event {what.name}", evidence=evidence)
+        )
     return claims
 
 
 def fire(shown: Shown) -> list[Claim]:
     """Whether anything at all burned."""
     found = of_sort(shown, Sort(What.BURNS, THINGS[0]))
-    return [] if found is None else [Claim({}, bool(found))]
+    return [] if found is None else [Claim({}, bool(found), evidence=frames_of(shown, found))]
 
 
 def on_fire(shown: Shown) -> list[Claim]:

@@ -39,7 +39,9 @@ def past_presence(shown: Shown) -> list[Claim]:
         each = [subject.there(seen) for seen in shown.seen]
         verdict = True if True in each else None if None in each else False
         if verdict is True or not any(subject.in_doubt(seen, shown.fixtures) for seen in shown.seen):
-            found.append(Claim({"it": (subject.noun,)}, verdict, weight=asked_weight(subject, verdict, shown.now)))
+            weight = asked_weight(subject, verdict, shown.now)
+            evidence = tuple(frame for frame, there in enumerate(each) if there)
+            found.append(Claim({"it": (subject.noun,)}, verdict, weight=weight, evidence=evidence))
     return found
 
 

@@ -3,10 +3,11 @@
 Whoever asks for an event that only may have been seen, or that began or ended just outside, gets no true answer.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from standwatch.compression.tuning.quiz_subjects import Subject
-from standwatch.compression.tuning.shown import ANYTHING, Shown, role_words
+from standwatch.compression.tuning.shown import ANYTHING, LASTING, Shown, role_words
 from standwatch.compression.world.kinds import KINDS, Role
 from standwatch.compression.world.script import Doing, Event, What
 from standwatch.compression.world.seeing import Seen
@@ -61,6 +62,18 @@ def is_evident(shown: Shown, event: Event) -> bool:
     if event.what is What.IS_LEFT_BEHIND:
         return _is_left(shown, event)
     return _lasts(shown, event)
+
+
+def frames_of(shown: Shown, events: Sequence[Event]) -> tuple[int, ...]:
+    """The frames in which who it happened to is clear while it did; of a moment those before and after it."""
+    found: set[int] = set()
+    for event in events:
+        first = _frame_before(shown, event.start_ms)
+        during = [frame for frame, t_ms in enumerate(shown.times_ms) if event.start_ms <= t_ms < event.end_ms]
+        for frame in during if event.what in LASTING else (first, first + 1):
+            if _clear(shown.one(event.actor, frame)):
+                found.add(frame)
+    return tuple(sorted(found))
 
 
 def _comes(shown: Shown, actor: int, t_ms: int) -> bool:
