@@ -6,7 +6,8 @@ compress   the same, with LP-Comp between the layers: supervised compression tun
 readout    the readout, towards the words for what frames show (`remembering`)
 remember   all three, by answering as in `compress` and, each time, from memory's one token per frame alone
 
-Where answers are learnt, so is where to look for them (`looking`). Each stage goes on from the one before. Vision and the weights that the base model came with never change.
+Where answers are learnt, so is where to look for them (`looking`). Each stage goes on from the one before. Vision and
+the weights that the base model came with never change.
 """
 
 import random
