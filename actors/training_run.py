@@ -92,8 +92,6 @@ def _work(given: dict[str, Any]) -> None:
     torch.set_num_threads(course.threads)
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # CPUs too then keep to bfloat16
     learner = new_learner(course, given["model"])
-    if course.compiled:
-        learner.compile()
     step = _resume(learner)
     lessons = read_lessons(course.lessons, course.most_frames)
     exam = read_lessons(course.exam) if shards(Path(course.exam)) else []  # a course may go without
@@ -112,6 +110,8 @@ def new_learner(course: Course, config: ModelConfig) -> Learner:
     learner = Learner(loaded.model, loaded.tokenizer, course.stage, recipe, course.rank)
     if course.start:
         learner.take(read_learnt(Path(course.start)))
+    if course.compiled:
+        learner.compile()
     return learner
 
 

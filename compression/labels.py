@@ -76,7 +76,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Look:
-    """The words first..stop-1 of a sample's text, and the frames that they are to look at among those they see."""
+    """The words first..stop-1 of a sample's text, and which of the frames that they see they are to look at, from 0."""
 
     text: int
     first: int

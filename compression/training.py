@@ -5,11 +5,11 @@ and autograd through all of it. Many samples go through as one batch of rows alt
 video may have several texts, which do not see each other: its rows run once for all of them.
 
 Nothing here needs torch.compile; this is what it does. A layer's halves, `DecoderLayer.project` and `finish`, compile
-without a break and with `dynamic=True` once for all layers and lengths, for training, appending and asking alike. On
-2 CPU cores that gains nothing worth having (4 % of a training step, none of appending): the time is in the matrix
-products. `forward` compiles as a whole too, but anew for every combination of lengths, which only pays where those
-repeat. `Decoder.append` as a whole says the same compiled, but is compiled anew for each length of a cache, until
-PyTorch gives up and runs it as it stands.
+without a break and with `dynamic=True` once for all layers and lengths, for training, appending and asking alike. Where
+a CPU's matrix products are quick (AMX) that takes a quarter or more off a training step (`benchmarks.training_speed
+--compile`); it gains none of appending, whose time is in the products. `forward` compiles as a whole too, but anew for
+every combination of lengths, which only pays where those repeat. `Decoder.append` as a whole says the same compiled,
+but is compiled anew for each length of a cache, until PyTorch gives up and runs it as it stands.
 """
 
 import math

@@ -2,7 +2,6 @@
 
 import random
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -58,14 +57,13 @@ def learner(stage: Stage, model: XComp | None = None) -> Learner:
 # a step
 
 
-def test_compiled_layers_learn_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_layers_learn_the_same() -> None:
     """Without code of its own for this machine, which needs a compiler."""
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     told = []
     for compiled in (False, True):
         own = learner(Stage.COMPRESS)
         if compiled:
-            own.compile()
+            own.compile("aot_eager")
         own.gradients([example(2, 1), example(3, 2)], 2, random.Random(0))
         told.append(torch.cat([weight.grad.flatten() for weight in own.learning if weight.grad is not None]))
     torch.testing.assert_close(*told, rtol=1e-4, atol=1e-6)

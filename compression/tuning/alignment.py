@@ -19,17 +19,15 @@ from torch import Tensor, nn
 from standwatch.compression.merging import Projector
 from standwatch.compression.readout import Readout
 from standwatch.compression.tuning.examples import Object
+from standwatch.compression.world import script
 from standwatch.compression.world.kinds import KINDS, Role
 from standwatch.compression.world.palette import COLOURS
-from standwatch.compression.world.script import Doing
 
 NOTHING = "nothing"
 NAMES = (NOTHING, *KINDS)
 SIDES = ("left", "right")
 ROWS = ("top", "bottom")
-POSES = tuple(
-    pose.value for pose in (Doing.STANDING, Doing.WALKING, Doing.RUNNING, Doing.KNEELING, Doing.LYING)
-)  # a picture of a person shows them
+POSES = tuple(pose.value for pose in script.POSES)
 # What a cell is asked: what it shows, in which colour, where, and if it is a person what that does.
 QUESTIONS = (NAMES, tuple(COLOURS), SIDES, ROWS, POSES)
 _WEIGHTS = (1.0, 1.0, 0.3, 0.3, 0.5)

@@ -93,18 +93,18 @@ def read_shard(folder: Path, name: str) -> list[Example]:
         Example(
             part,
             tuple(one["times_ms"]),
-            tuple(
-                tuple(
-                    Object(**seen | {"box": tuple(seen["box"])}) for seen in frame
-                )  # some were filmed without `doing`
-                for frame in one["objects"]
-            ),
+            tuple(tuple(_object(seen) for seen in frame) for frame in one["objects"]),
             tuple(_asked(q) for q in one["asked"]),
             one["source"],
             one.get("context", 0),  # not in what was filmed before there was any
         )
         for part, one in zip(torch.split(features, counts), rest, strict=True)
     ]
+
+
+def _object(stored: dict[str, Any]) -> Object:
+    doing = stored.get("doing", "")  # some were filmed without
+    return Object(stored["name"], stored["colour"], tuple(stored["box"]), doing)
 
 
 def _asked(stored: dict[str, Any]) -> Asked:

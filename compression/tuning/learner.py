@@ -89,11 +89,14 @@ class Learner:
     def device(self) -> torch.device:
         return self.decoder.embed_tokens.weight.device
 
-    def compile(self) -> None:
-        """Fuse what each layer does to its rows. The first step takes longer then, and needs a C++ compiler."""
+    def compile(self, backend: str = "inductor") -> None:
+        """Fuse what each layer does to its rows. The first step takes longer then, and "inductor" needs a C++ compiler.
+
+        `backend` is torch.compile's.
+        """
         for layer in self.decoder.stack:
             for half in ("project", "finish"):
-                setattr(layer, half, torch.compile(getattr(layer, half), dynamic=True))
+                setattr(layer, half, torch.compile(getattr(layer, half), dynamic=True, backend=backend))
 
     @property
     def learning(self) -> list[nn.Parameter]:

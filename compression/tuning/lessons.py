@@ -26,8 +26,7 @@ def lesson(tokenizer: TextTokenizer, example: Example, video: Tensor, asked: Seq
     for prompt, one in zip(prompts, asked, strict=True):
         answer = [*tokenizer.encode(one.answer), tokenizer.im_end_id]
         if one.evidence:
-            frames = tuple(example.context + frame for frame in one.evidence)
-            looks.append(Look(len(texts), prompt.rows.start, prompt.rows.stop, frames))
+            looks.append(Look(len(texts), prompt.rows.start, prompt.rows.stop, one.evidence))
         texts.append(Words((*prompt.text_ids, *answer), (*(IGNORED,) * len(prompt.text_ids), *answer)))
     if not prompts:
         raise ValueError("asked: there is none; leave the example out")

@@ -23,14 +23,17 @@ class Onlooker:
 
     def hear(self, layer: int, queries: Tensor, keys: Tensor) -> None:
         """Of a layer that counts: queries [H, R, hd] and keys [Hkv, R, hd] of all rows, at their angles."""
+        if layer not in self._layers:
+            return
         n, start = self._schedule.tokens_by_layer[layer], 0
         for sample in self._samples:
             layout = sample.layout
-            end = start + layout.prefix + layout.frames * n
-            for look in sample.looks if layer in self._layers else ():
+            prefix, first = start + layout.prefix, start + layout.hidden(n).stop
+            for look in sample.looks:
+                seen = torch.cat((keys[:, start:prefix], keys[:, first : prefix + layout.frames * n]), 1)
                 rows = sample.looking(look, n)
                 asking = queries[:, start + rows.start : start + rows.stop]
-                self._costs.append(_cost(asking, keys[:, start:end], layout.prefix, n, layout.context, look.frames))
+                self._costs.append(_cost(asking, seen, layout.prefix, n, look.frames))
             start += layout.rows(n)
 
     def cost(self) -> Tensor:
@@ -38,15 +41,14 @@ class Onlooker:
         return torch.stack(self._costs).mean() if self._costs else torch.zeros(())
 
 
-def _cost(asking: Tensor, keys: Tensor, prefix: int, n: int, context: int, frames: Sequence[int]) -> Tensor:
+def _cost(asking: Tensor, seen: Tensor, prefix: int, n: int, frames: Sequence[int]) -> Tensor:
     """How far the share of these frames is from 1, as its logarithm says: of what all frames seen get, by all heads.
 
     A head that looks at the prefix, as most do that find nothing, has little to say.
     """
     head_dim = asking.shape[-1]
-    seen = torch.cat((keys[:, :prefix], keys[:, prefix + context * n :]), 1)
-    by_group = asking.reshape(len(keys), -1, head_dim) * head_dim**-0.5
+    by_group = asking.reshape(len(seen), -1, head_dim) * head_dim**-0.5
     weights = (by_group @ seen.transpose(1, 2)).float().softmax(-1).mean((0, 1))
     by_frame = torch.unflatten(weights[prefix:], 0, (-1, n)).sum(-1)
-    wanted = by_frame[[frame - context for frame in frames]].sum()
+    wanted = by_frame[list(frames)].sum()
     return torch.log(by_frame.sum() / wanted.clamp_min(1e-9))

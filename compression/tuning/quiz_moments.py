@@ -68,11 +68,9 @@ def frames_of(shown: Shown, events: Sequence[Event]) -> tuple[int, ...]:
     """The frames in which who it happened to is clear while it did; of a moment those before and after it."""
     found: set[int] = set()
     for event in events:
-        first = _frame_before(shown, event.start_ms)
-        during = [frame for frame, t_ms in enumerate(shown.times_ms) if event.start_ms <= t_ms < event.end_ms]
-        for frame in during if event.what in LASTING else (first, first + 1):
-            if _clear(shown.one(event.actor, frame)):
-                found.add(frame)
+        before = _frame_before(shown, event.start_ms)
+        frames = _frames_during(shown, event) if event.what in LASTING else (before, before + 1)
+        found.update(frame for frame in frames if _clear(shown.one(event.actor, frame)))
     return tuple(sorted(found))
 
 
@@ -116,7 +114,7 @@ def _is_left(shown: Shown, event: Event) -> bool:
 
 
 def _lasts(shown: Shown, event: Event) -> bool:
-    frames = [frame for frame, t_ms in enumerate(shown.times_ms) if event.start_ms <= t_ms < event.end_ms]
+    frames = _frames_during(shown, event)
     clear = [(frame, one) for frame in frames if (one := shown.one(event.actor, frame)) and is_clear(one)]
     if event.what is What.FALLS:
         return any(one.doing in _DOWN for _, one in clear)
@@ -142,6 +140,10 @@ def _is_called(name: str, called: str) -> bool:
 def _neighbours(shown: Shown, actor: int, t_ms: int) -> tuple[Seen | None, Seen | None]:
     before = _frame_before(shown, t_ms)
     return shown.one(actor, before), shown.one(actor, before + 1)
+
+
+def _frames_during(shown: Shown, event: Event) -> list[int]:
+    return [frame for frame, t_ms in enumerate(shown.times_ms) if event.start_ms <= t_ms < event.end_ms]
 
 
 def _frame_before(shown: Shown, t_ms: int) -> int:

@@ -8,13 +8,12 @@ from standwatch.compression.tuning.quiz_subjects import PEOPLE, references
 from standwatch.compression.tuning.quiz_words import sentence
 from standwatch.compression.tuning.shown import Shown
 from standwatch.compression.world.kinds import KINDS, Role
-from standwatch.compression.world.script import MOVING, Doing
+from standwatch.compression.world.script import MOVING, POSES, Doing
 from standwatch.compression.world.seeing import Heading, Seen
 from standwatch.compression.world.truth import is_clear
 
-_POSES = (Doing.STANDING, Doing.WALKING, Doing.RUNNING, Doing.KNEELING, Doing.LYING)
 _OF_ROLE = {
-    Role.PERSON: _POSES,
+    Role.PERSON: POSES,
     Role.RIDER: (Doing.STANDING, Doing.MOVING),
     Role.ANIMAL: (Doing.STANDING, Doing.MOVING),
     Role.VEHICLE: (Doing.STANDING, Doing.MOVING),
@@ -54,7 +53,7 @@ def anyone_is_doing(shown: Shown) -> list[Claim]:
     for subject in PEOPLE:
         among = subject.among(shown.now)
         doing = [_doing(shown, one) if KINDS[one.name].role is Role.PERSON else None for one in among]
-        for asked in _POSES:
+        for asked in POSES:
             weight = 1.0 if among else 0.1
             fields: dict[str, tuple[Field, ...]] = {"it": (subject.noun,), "doing": (_word(asked),)}
             if asked in doing or None not in doing:

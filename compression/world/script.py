@@ -33,6 +33,7 @@ class Doing(str, Enum):
     BURNING = "burning"
 
 
+POSES = (Doing.STANDING, Doing.WALKING, Doing.RUNNING, Doing.KNEELING, Doing.LYING)  # a picture of a person shows them
 MOVING = frozenset({Doing.WALKING, Doing.RUNNING, Doing.MOVING, Doing.CARRIED})
 
 
