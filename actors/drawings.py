@@ -1,4 +1,4 @@
-"""Fetches the two named sets of drawings that rendered worlds are made of, once, and keeps what is used of them.
+"""Fetches the named sets of drawings that rendered worlds are made of, once, and keeps what is used of them.
 
 They come from npm packages by exact version, through npm where it is installed; what does not have the expected hash
 is refused, and nothing of a package is run.
@@ -53,6 +53,18 @@ SETS = {
         "1.2.7",
         "D8G6bKAyIsyxP1rzZtIWr/gg/fO4Rg1+DyCWlfqKK4h8W+4Em/Y0P6QYgJUQTlUcagzJvSyg+9OBv4hz4Hc/QA==",
         "MIT",
+    ),
+    "fluent-emoji-flat": DrawingSet(
+        "@iconify-json/fluent-emoji-flat",
+        "1.2.6",
+        "RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw==",
+        "MIT",
+    ),
+    "twemoji": DrawingSet(
+        "@iconify-json/twemoji",
+        "1.2.5",
+        "uKpuIEV0v6K5BW3Mjdyl+XKFVAbbcPxAgifKvEMtZoUZB5+YiY5zaMm2uNNCxyXzAWU9yNLlj41WU6/mvgALsw==",
+        "CC-BY-4.0",
     ),
     UNSEEN: DrawingSet(
         "@iconify-json/noto",

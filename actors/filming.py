@@ -28,13 +28,15 @@ class Reel:
     takes: int
     for_tests: bool = False
     stills: bool = False
-    of: str = ""  # the kind that most stills show
+    windows: bool = False
+    of: str = ""  # what most stills show, or occurs once in the windows' scenes
     real: bool = False
     context: bool = False
 
     def name(self, number: int) -> str:
         of = self.of.replace(" ", "_")
-        kinds = {"test": self.for_tests, "stills": self.stills, of: bool(of), "context": self.context}
+        kinds = {"test": self.for_tests, "stills": self.stills, "windows": self.windows}
+        kinds |= {of: bool(of), "context": self.context}
         drawn = "-".join([self.style, *(kind for kind, wanted in kinds.items() if wanted)])
         return f"{'real' if self.real else drawn}-{self.takes}-{number:06}"
 
@@ -100,4 +102,6 @@ def _draw(reel: Reel, number: int) -> list[Shot]:
     (film,) = _loaded
     if reel.real:
         return film.real(number, reel.takes)
-    return film.shard(number, reel.takes, reel.for_tests, stills=reel.stills, of=reel.of, context=reel.context)
+    return film.shard(
+        number, reel.takes, reel.for_tests, stills=reel.stills, windows=reel.windows, of=reel.of, context=reel.context
+    )

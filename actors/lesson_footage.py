@@ -82,11 +82,20 @@ class Film:
         return found
 
     def shard(
-        self, number: int, takes: int, for_tests: bool, *, stills: bool = False, of: str = "", context: bool = False
+        self,
+        number: int,
+        takes: int,
+        for_tests: bool,
+        *,
+        stills: bool = False,
+        windows: bool = False,
+        of: str = "",
+        context: bool = False,
     ) -> list[Shot]:
         """The shots of the takes that belong to a shard's number; windows behind some `context` if that is wanted."""
         first = number * takes + (TEST_SEEDS if for_tests else 0)
-        drawn = [draw_take(first + take, self._places, stills=stills, of=of) for take in range(takes)]
+        numbers = range(first, first + takes)
+        drawn = [draw_take(one, self._places, stills=stills, windows=windows, of=of) for one in numbers]
         return self.shots([with_context(take) for take in drawn] if context else drawn, first)
 
     def real(self, number: int, takes: int) -> list[Shot]:

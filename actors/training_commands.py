@@ -9,6 +9,7 @@ import typer
 
 from standwatch.actors.base_weights import base_folder, held
 from standwatch.actors.drawings import SETS, TRAINING, load_drawings
+from standwatch.compression.tuning.takes import RARE
 from standwatch.compression.world.kinds import KINDS
 from standwatch.configs.schema import ModelConfig
 from standwatch.pipeline.errors import BadInput
@@ -37,8 +38,14 @@ def film(
     stills: Annotated[
         bool, typer.Option("--stills", help="Single frames only: quick to film, and learnt from.")
     ] = False,
+    windows: Annotated[bool, typer.Option("--windows", help="Windows of several frames only.")] = False,
     of: Annotated[
-        str, typer.Option(metavar="KIND", help="With --stills: a kind of object that most of them show.")
+        str,
+        typer.Option(
+            metavar="WHAT",
+            help="With --stills: a kind of object that most of them show. With --windows: such a kind, or "
+            f"{', '.join(RARE)}, that occurs once in each scene.",
+        ),
     ] = "",
     real: Annotated[
         bool, typer.Option("--real", help="Crops of the bundled videos' trained part, instead of drawn scenes.")
@@ -55,15 +62,16 @@ def film(
     from standwatch.compression.checkpoint import load_model
     from standwatch.compression.xcomp import XComp
 
-    if real and (for_tests or stills or context):
-        raise BadInput("--real: goes with none of --for-tests, --stills and --context; leave them out")
-    if stills and context:
-        raise BadInput("--context: single frames have none; leave out --stills")
-    if of and not stills:
-        raise BadInput("--of: goes with --stills alone; add it, or leave out --of")
-    if of and of not in KINDS:
-        raise BadInput(f"--of: {of!r} is no kind of object; choose one of {', '.join(KINDS)}")
-    reel = Reel(style, takes, for_tests=for_tests, stills=stills, of=of, real=real, context=context)
+    if real and (for_tests or stills or windows or context):
+        raise BadInput("--real: goes with none of --for-tests, --stills, --windows and --context; leave them out")
+    if stills and (windows or context):
+        raise BadInput("--stills: goes with neither --windows nor --context; leave out one or the other")
+    if of and not (stills or windows):
+        raise BadInput("--of: goes with --stills or --windows; add one of them, or leave out --of")
+    able = (*KINDS, *RARE) if windows else tuple(KINDS)
+    if of and of not in able:
+        raise BadInput(f"--of: {of!r} is none of what can be asked for here; choose one of {', '.join(able)}")
+    reel = Reel(style, takes, for_tests=for_tests, stills=stills, windows=windows, of=of, real=real, context=context)
 
     def tower() -> XComp:
         load_drawings(style)  # once, before many processes want them

@@ -133,16 +133,22 @@ def go_through(
     rank: int = 0,
     workers: int = 1,
 ) -> Iterator[dict[str, float]]:
-    """Go through a course from this step on, as worker `rank` of some; yields the figures of every report."""
+    """Go through a course from this step on, as worker `rank` of some; yields the figures of every report.
+
+    Raises BadInput where there are fewer lessons than workers.
+    """
     measured = lessons[:: -(-len(lessons) // _MEASURED)]
     if step == 0:
         learner.begin(measured)
-    share = min(max(1, course.examples_per_step // workers), len(lessons))
+    if len(lessons) < workers:
+        raise BadInput(f"{course.lessons}: {len(lessons)} lessons are too few for {workers} workers; film more")
+    share = min(max(1, course.examples_per_step // workers), len(lessons) // workers)
     losses: list[float] = []
     began = time.monotonic()
     while step < course.steps:
+        drawn = random.Random(f"{course.seed} {step}").sample(lessons, share * workers)
         chance = random.Random(f"{course.seed} {step} {rank}")
-        losses.append(learner.gradients(chance.sample(lessons, share), course.questions, chance))
+        losses.append(learner.gradients(shares(drawn, workers)[rank], course.questions, chance))
         average_gradients(learner.learning, workers)
         learner.step(step, course.steps)
         step += 1
@@ -155,6 +161,17 @@ def go_through(
             if rank == 0 and (done or step % course.exam_steps == 0):
                 line |= _examined(learner, exam)
             yield line
+
+
+def shares(drawn: Sequence[Example], workers: int) -> list[list[Example]]:
+    """An equal number for each worker, with about as many frames: whoever has fewer waits for the others."""
+    found: list[list[Example]] = [[] for _ in range(workers)]
+    longest = sorted(drawn, key=lambda example: len(example.times_ms), reverse=True)
+    for first in range(0, len(longest), workers):
+        idlest = sorted(found, key=lambda own: sum(len(example.times_ms) for example in own))
+        for own, example in zip(idlest, longest[first : first + workers], strict=True):
+            own.append(example)
+    return found
 
 
 def _resume(learner: Learner) -> int:

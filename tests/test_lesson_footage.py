@@ -11,6 +11,8 @@ from standwatch.actors.lesson_footage import Film, recoded, seen_by
 from standwatch.compression.tuning.takes import TEST_SEEDS, draw_take, with_context
 from standwatch.compression.world.artwork import Artwork
 from standwatch.compression.world.camera import Camera
+from standwatch.compression.world.happenings import events_of
+from standwatch.compression.world.script import What
 from standwatch.compression.world.truth import is_clear
 from standwatch.configs.schema import VisionConfig
 from tests.drawn_world import PLAIN
@@ -66,8 +68,39 @@ def test_most_stills_of_a_kind_show_it_and_some_do_not() -> None:
     counts = Counter(sum(actor.kind.name == "person" for actor in take.scene.actors) for take in takes)
     assert {len(take.times_ms) for take in takes} == {1}
     assert counts[1] > 20 and counts[2] > 3 and counts[0] > 3
-    with pytest.raises(ValueError, match="kind: 'unicorn' is none"):
-        draw_take(next(seed for seed in range(9) if takes[seed].scene.actors), stills=True, of="unicorn")
+    for unknown in ("unicorn", "fall"):
+        with pytest.raises(ValueError, match=f"of: '{unknown}' is no kind of object"):
+            draw_take(0, stills=True, of=unknown)
+
+
+def test_every_take_is_several_frames_where_only_windows_are_wanted() -> None:
+    takes = [draw_take(seed, windows=True) for seed in range(40)]
+    assert {len(take.times_ms) for take in takes} == {4, 8, 12, 16}
+    window = next(seed for seed in range(40) if len(draw_take(seed).times_ms) > 1)
+    assert takes[window] == draw_take(window)
+
+
+@pytest.mark.parametrize(("of", "what"), [("fall", What.FALLS), ("fire", What.BURNS), ("rabbit", What.ENTERS)])
+def test_windows_of_something_rare_show_it_as_often_as_not(of: str, what: What) -> None:
+    shown, staged = 0, 0
+    for seed in range(40):
+        take = draw_take(seed, windows=True, of=of)
+        events = [
+            event for event in events_of(take.scene) if event.what is what and (of != "rabbit" or event.name == of)
+        ]
+        assert len(events) <= 1
+        assert take.times_ms[0] >= 0 and take.times_ms[-1] < take.scene.length_ms
+        staged += bool(events)
+        shown += any(event.start_ms <= take.times_ms[-1] and event.end_ms >= take.times_ms[0] for event in events)
+    assert staged > 25
+    assert 8 < shown < staged - 4
+
+
+def test_a_window_can_be_of_no_act_that_happens_all_the_time() -> None:
+    with pytest.raises(
+        ValueError, match="of: 'crossing' is no kind of object, and of windows none of fall, fire, left"
+    ):
+        draw_take(0, windows=True, of="crossing")
 
 
 def test_a_window_is_the_same_behind_context_and_a_single_frame_has_none() -> None:

@@ -3,18 +3,20 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import ray
 import torch
 from safetensors.torch import load_file
 
-from standwatch.actors.training_run import CURVE, Course, train
+from standwatch.actors.training_run import CURVE, Course, go_through, shares, train
 from standwatch.compression.tuning.examples import Example, Object, write_shard
-from standwatch.compression.tuning.learner import Stage
+from standwatch.compression.tuning.learner import Learner, Stage
 from standwatch.compression.tuning.quiz import Asked
 from standwatch.compression.tuning.quiz_claims import Topic
 from standwatch.compression.xcomp import build
+from standwatch.pipeline.errors import BadInput
 from tests.checkpoint_folder import save_with_tokenizer
 from tests.tiny_models import TINY, drawn, normal
 
@@ -74,3 +76,25 @@ def test_a_run_learns_and_goes_on_where_it_ended_with_another_number_of_workers(
     assert lines[-1]["presence"] == 1.0, "whether the dog is there is learnt"
     assert set(first) == set(second)
     assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def of_frames(count: int) -> Example:
+    return Example(normal(count, 4, TINY.vision.width, seed=0).half(), tuple(range(count)), ((),) * count, (), "")
+
+
+@pytest.mark.parametrize(
+    ("frames", "workers", "each"),
+    [([64, 1, 40, 30, 8, 8, 1, 1], 2, 76), ([9, 9, 9, 9, 9, 9], 3, 18), ([5, 1], 1, 6), ([1, 2, 3], 3, None)],
+)
+def test_workers_share_the_frames_of_a_step(frames: list[int], workers: int, each: int | None) -> None:
+    drawn = [of_frames(count) for count in frames]
+    found = shares(drawn, workers)
+    assert sorted(id(one) for own in found for one in own) == sorted(map(id, drawn))
+    assert {len(own) for own in found} == {len(frames) // workers}
+    if each:
+        assert all(abs(sum(len(example.times_ms) for example in own) - each) <= 4 for own in found)
+
+
+def test_fewer_lessons_than_workers_are_refused(course: Course) -> None:
+    with pytest.raises(BadInput, match="lessons: 1 lessons are too few for 2 workers"):
+        next(go_through(course, cast(Learner, None), 1, [example(0)], [], 0, 2))

@@ -22,10 +22,10 @@ WEIGHTS: Mapping[Topic, float] = {
     Topic.ZONE: 7,
     Topic.COUNT: 7,
     Topic.LIST: 6,
-    Topic.DOING: 10,
-    Topic.HEADING: 9,
-    Topic.EVENT: 14,
-    Topic.ORDER: 14,
+    Topic.DOING: 14,
+    Topic.HEADING: 12,
+    Topic.EVENT: 20,
+    Topic.ORDER: 30,
     Topic.TIMES: 5,
     Topic.SINCE: 5,
     Topic.HAPPENED: 5,
@@ -34,7 +34,7 @@ _VERDICTS = {True: 0.47, False: 0.45, None: 0.08}
 _LONELY = 0.2  # part of the no kept where no yes could be asked
 _DESCRIBED = 0.1  # of the questions for presence
 _WRAPPED = 0.2  # of the questions of training: said with words around them that ask nothing
-_TRIES = 3  # per question wanted
+_TRIES = 5  # per question wanted
 
 _FORMS = (
     Form(Topic.PRESENCE, "presence", quiz_frames.presence, share=2),

@@ -108,17 +108,17 @@ def on_fire(shown: Shown) -> list[Claim]:
 def orders(shown: Shown) -> list[Claim]:
     """What of two came first; each of the two says which one is meant."""
     return [
-        Claim({"one": (one,), "other": (other,)}, answer=sentence(f"first {first}, then {second}"))
-        for first, second in _pairs(shown)
+        Claim({"one": (one,), "other": (other,)}, answer=sentence(f"first {first}, then {second}"), evidence=evidence)
+        for first, second, evidence in _pairs(shown)
         for one, other in ((first, second), (second, first))
     ]
 
 
 def is_before(shown: Shown) -> list[Claim]:
     found = []
-    for first, second in _pairs(shown):
-        found.append(Claim({"one": (first,), "other": (second,)}, True))
-        found.append(Claim({"one": (second,), "other": (first,)}, False))
+    for first, second, evidence in _pairs(shown):
+        found.append(Claim({"one": (first,), "other": (second,)}, True, evidence=evidence))
+        found.append(Claim({"one": (second,), "other": (first,)}, False, evidence=evidence))
     return found
 
 
@@ -187,8 +187,8 @@ def _countable(shown: Shown) -> Iterator[tuple[Sort, list[Event]]]:
             yield sort, found
 
 
-def _pairs(shown: Shown) -> Iterator[tuple[str, str]]:
-    """Clauses of two events of different actors, each the only one of its sort, the earlier first.
+def _pairs(shown: Shown) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """Clauses of two events of different actors, each the only one of its sort, the earlier first; their frames.
 
     Waiting and crossing take too long to be before or after something.
     """
@@ -203,7 +203,7 @@ def _pairs(shown: Shown) -> Iterator[tuple[str, str]]:
     for first, clause in only:
         for second, other in only:
             if first.actor != second.actor and second.start_ms - first.start_ms >= _APART_MS:
-                yield clause, other
+                yield clause, other, frames_of(shown, (first, second))
 
 
 def _fields(sort: Sort) -> dict[str, tuple[Field, ...]]:

@@ -6,9 +6,13 @@ happen. Places come from a small number of seeds, because what is drawn of a pla
 
 import random
 from dataclasses import dataclass, replace
+from functools import partial
 
+from standwatch.compression.world.acts import Act
 from standwatch.compression.world.director import direct, still
-from standwatch.compression.world.script import Scene
+from standwatch.compression.world.happenings import events_of
+from standwatch.compression.world.kinds import KINDS
+from standwatch.compression.world.script import Scene, What
 from standwatch.compression.world.sites import SITES
 
 TEST_SEEDS = 1 << 32  # takes from this seed on are for tests: of scenes and places that nothing is trained on
@@ -18,6 +22,8 @@ _MINUTES = 2.0
 _WINDOW_FRAMES = (4, 8, 8, 8, 12, 16)
 _MOST_CONTEXT = 48  # frames: what a window of 16 can have before it in a segment of 64
 _GAPS_MS = (500, 500, 1_000, 1_000, 2_000)
+_AROUND = 0.6  # part of the windows of something rare that show some of it; the others of its scenes mostly do not
+RARE = {Act.FALL.value: What.FALLS, Act.FIRE.value: What.BURNS, Act.LEFT_BEHIND.value: What.IS_LEFT_BEHIND}
 
 
 @dataclass(frozen=True)
@@ -30,27 +36,47 @@ class Take:
     context: int = 0  # frames at the beginning that are not asked about
 
 
-def draw_take(seed: int, real_places: tuple[str, ...] = (), *, stills: bool = False, of: str = "") -> Take:
-    """The take of this seed, a single frame if only `stills` are wanted; most of those `of` a kind have one or two.
+def draw_take(
+    seed: int, real_places: tuple[str, ...] = (), *, stills: bool = False, windows: bool = False, of: str = ""
+) -> Take:
+    """The take of this seed; a single frame or a window if only `stills` or only `windows` are wanted.
 
-    Scenes stand at sites, and before pictures of real places where there are any. Raises ValueError if there is no
-    such kind.
+    Most stills `of` a kind have one or two. Windows `of` a kind or a rare act are cut from scenes in which it occurs
+    once, where there is room for it. Scenes stand at sites, and before pictures of real places where there are any.
+    Raises ValueError if there is no such kind or rare act.
     """
+    if of and of not in KINDS and (stills or of not in RARE):
+        raise ValueError(f"of: {of!r} is no kind of object, and of windows none of {', '.join(RARE)} either")
     chance = random.Random(f"take {seed}")
     site = chance.choice((*SITES, *SITES, *(f"real {name}" for name in real_places)))
     place_seed = chance.randrange(_PLACES) + (_PLACES if seed >= TEST_SEEDS else 0)
-    if chance.random() < 0.65 or stills:
+    single = chance.random() < 0.65
+    if stills or (single and not windows):
         count = chance.choice((0, 1, 1, 2, 2, 3, 3, 4))
         names = (of,) * chance.choice((0, 1, 1, 1, 2)) if of else ()
         many = max(count, len(names))
         scene = still(seed, site, many, names, place_seed=place_seed, width=SIDE_PX, height=SIDE_PX)
         return Take(scene, (500,), f"still {site} {seed} {of}".rstrip())
     frames, gap_ms = chance.choice(_WINDOW_FRAMES), chance.choice(_GAPS_MS)
-    per_minute = chance.choice((0.0, 3.0, 6.0, 9.0, 12.0))
-    scene = direct(seed, site, _MINUTES, per_minute, place_seed=place_seed, width=SIDE_PX, height=SIDE_PX)
-    first_ms = chance.randrange(0, scene.length_ms - frames * gap_ms, 100)
+    scene = _scene(seed, site, chance.choice((0.0, 3.0, 6.0, 9.0, 12.0)), of, place_seed)
+    latest_ms = scene.length_ms - frames * gap_ms
+    first_ms = chance.randrange(0, latest_ms, 100)
+    what = RARE.get(of)
+    rare = [event for event in events_of(scene) if of and (event.name == of or event.what is what)]
+    if rare and chance.random() < _AROUND:
+        event = chance.choice(rare)
+        first_ms = min(max(0, chance.randint(event.start_ms - frames * gap_ms, event.end_ms)), latest_ms)
     times_ms = tuple(first_ms + number * gap_ms for number in range(frames))
-    return Take(scene, times_ms, f"window {site} {seed}")
+    return Take(scene, times_ms, f"window {site} {seed} {of}".rstrip())
+
+
+def _scene(seed: int, site: str, per_minute: float, once: str, place_seed: int) -> Scene:
+    """With what is to occur once, or without where there is no room for it."""
+    directed = partial(direct, seed, site, _MINUTES, per_minute, place_seed=place_seed, width=SIDE_PX, height=SIDE_PX)
+    try:
+        return directed(once=once)
+    except ValueError:
+        return directed()
 
 
 def with_context(take: Take) -> Take:

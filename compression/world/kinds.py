@@ -1,7 +1,7 @@
 """Decides what can be seen in a rendered world: every kind of object, its name, size, ways of moving and drawings.
 
 Sizes are chosen for a picture of 224 pixels and not from life: a bottle is drawn nearly as high as a dog, so that it
-can be recognised at all. Every drawing here is in both sets of drawings under the same name.
+can be recognised at all. Every drawing here is in every set of drawings under the same name.
 """
 
 from dataclasses import dataclass
