@@ -61,8 +61,7 @@ def draw_take(
     scene = _scene(seed, site, chance.choice((0.0, 3.0, 6.0, 9.0, 12.0)), of, place_seed)
     latest_ms = scene.length_ms - frames * gap_ms
     first_ms = chance.randrange(0, latest_ms, 100)
-    what = RARE.get(of)
-    rare = [event for event in events_of(scene) if of and (event.name == of or event.what is what)]
+    rare = [event for event in events_of(scene) if event.name == of or event.what is RARE.get(of)] if of else []
     if rare and chance.random() < _AROUND:
         event = chance.choice(rare)
         first_ms = min(max(0, chance.randint(event.start_ms - frames * gap_ms, event.end_ms)), latest_ms)
