@@ -145,14 +145,17 @@ def curves(
 
 @app.command()
 def release(
-    learnt: Annotated[Path, typer.Argument(help="The file that a run printed.")],
+    learnt: Annotated[list[Path], typer.Argument(help="The file that a run printed; of several, their mean.")],
     to: Annotated[Path, typer.Option("--to", metavar="FILE", help="What to publish.")],
     notes: Annotated[str, typer.Option(help="How it was made.")] = "",
 ) -> None:
     """Write what was learnt as the small file that is published."""
     from standwatch.compression.tuning.release import write_release
 
-    write_release(learnt, to, {"made": notes})
+    try:
+        write_release(learnt, to, {"made": notes})
+    except ValueError as error:
+        raise BadInput(str(error)) from None
     print(f"{to}: {to.stat().st_size / 1e6:.1f} MB")
 
 

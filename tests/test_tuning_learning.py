@@ -365,7 +365,7 @@ def test_what_is_released_becomes_an_ordinary_checkpoint_that_computes_what_was_
         own.gradients([example()], 3, random.Random(step))
         own.step(step, 40)
     save_file({name: one.contiguous() for name, one in own.learnt().items()}, tmp_path / "learnt.safetensors")
-    write_release(tmp_path / "learnt.safetensors", tmp_path / "release.safetensors", {"made": "by a test"})
+    write_release([tmp_path / "learnt.safetensors"], tmp_path / "release.safetensors", {"made": "by a test"})
     assert all(one.dtype == torch.float16 for one in load_file(tmp_path / "release.safetensors").values())
     again = read_learnt(tmp_path / "release.safetensors")
     assert set(again) == set(read_learnt(tmp_path / "learnt.safetensors")) == set(own.learnt())
@@ -374,3 +374,20 @@ def test_what_is_released_becomes_an_ordinary_checkpoint_that_computes_what_was_
     tuned = load_model(replace(config, checkpoint=str(tmp_path / "tuned"))).model
     torch.testing.assert_close(run(tuned), run(model), rtol=0.02, atol=0.02)
     assert (run(tuned) - run(fresh_xcomp())).abs().max() > 0.1
+
+
+def test_of_several_runs_the_mean_is_published(tmp_path: Path) -> None:
+    for name, value in (("one", 1.0), ("other", 2.0), ("third", 6.0)):
+        save_file({"model.a": torch.full((2, 3), value), "model.b": torch.tensor([value])}, tmp_path / name)
+    write_release([tmp_path / "one", tmp_path / "other", tmp_path / "third"], tmp_path / "mean", {})
+    found = load_file(tmp_path / "mean")
+    assert found["model.a"].dtype is torch.float16
+    assert torch.equal(found["model.a"], torch.full((2, 3), 3.0).half()) and found["model.b"].tolist() == [3.0]
+
+
+@pytest.mark.parametrize("weights", [{"model.a": torch.zeros(2)}, {"model.b": torch.zeros(3)}])
+def test_runs_of_different_models_have_no_mean(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+    save_file({"model.a": torch.zeros(3)}, tmp_path / "one")
+    save_file(weights, tmp_path / "other")
+    with pytest.raises(ValueError, match="other: its weights are not those of"):
+        write_release([tmp_path / "one", tmp_path / "other"], tmp_path / "mean", {})

@@ -110,7 +110,7 @@ def test_what_is_released_remembers_live_as_it_was_learnt(tmp_path: Path) -> Non
     save_with_tokenizer(fresh_xcomp(), base)
     own, _ = trained(Stage.REMEMBER, trained(Stage.READOUT, None, 20)[0], 20)
     save_file({name: one.contiguous() for name, one in own.learnt().items()}, tmp_path / "learnt.safetensors")
-    write_release(tmp_path / "learnt.safetensors", tmp_path / "release.safetensors", {})
+    write_release([tmp_path / "learnt.safetensors"], tmp_path / "release.safetensors", {})
     assert any(name.startswith("readout.") for name in load_file(tmp_path / "release.safetensors"))
     write_tuned(base, tmp_path / "release.safetensors", tmp_path / "tuned")
     whole = replace(TINY, checkpoint=str(tmp_path / "tuned"))

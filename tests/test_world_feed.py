@@ -152,5 +152,5 @@ def test_a_looped_world_continues_its_own_time_line(cached: Path) -> None:
 
 
 def test_an_unknown_style_is_refused(cached: Path) -> None:
-    with pytest.raises(BadInput, match="style: 'crayon' is no set of drawings; choose one of fluent-emoji, noto"):
+    with pytest.raises(BadInput, match="style: 'crayon' is no set of drawings; choose one of fluent-emoji, fluent-"):
         list(film(f"{WORLD}&style=crayon", "dock", START_MS, 0, 10**7))

@@ -4,7 +4,7 @@ Published are the projector, the readout and the additions of low rank, as float
 Whoever has the base model puts all of it together once; what comes out is a checkpoint like any other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -20,10 +20,19 @@ from standwatch.compression.tuning.learner import PROJECTOR
 from standwatch.configs.schema import ModelConfig
 
 
-def write_release(learnt: Path, to: Path, notes: Mapping[str, str]) -> None:
-    """The file of a training run as one to publish; `notes` say how it was made."""
-    tensors = {name: tensor.to(torch.float16) for name, tensor in load_file(learnt).items()}
-    save_file(tensors, to, metadata=dict(notes))
+def write_release(learnt: Sequence[Path], to: Path, notes: Mapping[str, str]) -> None:
+    """The files of training runs, or releases, as one to publish: their mean; `notes` say how it was made.
+
+    Runs that go on from each other lie in one valley of the loss, and their mean is often more right about what
+    neither was taught than both are ("model soups", Wortsman et al. 2022). Raises ValueError, naming the file, where
+    they are not of the same weights.
+    """
+    first, *others = [read_learnt(path) for path in learnt]
+    for path, other in zip(learnt[1:], others, strict=True):
+        if _shapes(other) != _shapes(first):
+            raise ValueError(f"{path}: its weights are not those of {learnt[0]}; only runs of one model have a mean")
+    mean = {name: torch.stack([one[name] for one in (first, *others)]).mean(0) for name in first}
+    save_file({name: tensor.to(torch.float16) for name, tensor in mean.items()}, to, metadata=dict(notes))
     to.chmod(0o644)  # safetensors' own are readable by their owner only
 
 
@@ -48,3 +57,7 @@ def write_tuned(base: Path, release: Path, folder: Path) -> None:
     except ValueError as error:
         raise ValueError(f"{release}: {error}") from None
     save(model, folder, origin=base)
+
+
+def _shapes(learnt: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in learnt.items()}
