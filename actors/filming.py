@@ -35,8 +35,13 @@ class Reel:
 
     def name(self, number: int) -> str:
         of = self.of.replace(" ", "_")
-        kinds = {"test": self.for_tests, "stills": self.stills, "windows": self.windows}
-        kinds |= {of: bool(of), "context": self.context}
+        kinds = {
+            "test": self.for_tests,
+            "stills": self.stills,
+            "windows": self.windows,
+            of: bool(of),
+            "context": self.context,
+        }
         drawn = "-".join([self.style, *(kind for kind, wanted in kinds.items() if wanted)])
         return f"{'real' if self.real else drawn}-{self.takes}-{number:06}"
 

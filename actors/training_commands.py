@@ -9,8 +9,7 @@ import typer
 
 from standwatch.actors.base_weights import base_folder, held
 from standwatch.actors.drawings import SETS, TRAINING, load_drawings
-from standwatch.compression.tuning.takes import RARE
-from standwatch.compression.world.kinds import KINDS
+from standwatch.compression.tuning.takes import RARE, subjects
 from standwatch.configs.schema import ModelConfig
 from standwatch.pipeline.errors import BadInput
 
@@ -68,7 +67,7 @@ def film(
         raise BadInput("--stills: goes with neither --windows nor --context; leave out one or the other")
     if of and not (stills or windows):
         raise BadInput("--of: goes with --stills or --windows; add one of them, or leave out --of")
-    able = (*KINDS, *RARE) if windows else tuple(KINDS)
+    able = subjects(windows)
     if of and of not in able:
         raise BadInput(f"--of: {of!r} is none of what can be asked for here; choose one of {', '.join(able)}")
     reel = Reel(style, takes, for_tests=for_tests, stills=stills, windows=windows, of=of, real=real, context=context)

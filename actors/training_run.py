@@ -137,11 +137,11 @@ def go_through(
 
     Raises BadInput where there are fewer lessons than workers.
     """
+    if len(lessons) < workers:
+        raise BadInput(f"{course.lessons}: {len(lessons)} lessons are too few for {workers} workers; film more")
     measured = lessons[:: -(-len(lessons) // _MEASURED)]
     if step == 0:
         learner.begin(measured)
-    if len(lessons) < workers:
-        raise BadInput(f"{course.lessons}: {len(lessons)} lessons are too few for {workers} workers; film more")
     share = min(max(1, course.examples_per_step // workers), len(lessons) // workers)
     losses: list[float] = []
     began = time.monotonic()

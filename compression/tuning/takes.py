@@ -36,6 +36,11 @@ class Take:
     context: int = 0  # frames at the beginning that are not asked about
 
 
+def subjects(windows: bool) -> tuple[str, ...]:
+    """What takes can be `of`: a kind of object, and of windows a rare act too."""
+    return (*KINDS, *RARE) if windows else tuple(KINDS)
+
+
 def draw_take(
     seed: int, real_places: tuple[str, ...] = (), *, stills: bool = False, windows: bool = False, of: str = ""
 ) -> Take:
@@ -45,7 +50,7 @@ def draw_take(
     once, where there is room for it. Scenes stand at sites, and before pictures of real places where there are any.
     Raises ValueError if there is no such kind or rare act.
     """
-    if of and of not in KINDS and (stills or of not in RARE):
+    if of and of not in subjects(windows=not stills):
         raise ValueError(f"of: {of!r} is no kind of object, and of windows none of {', '.join(RARE)} either")
     chance = random.Random(f"take {seed}")
     site = chance.choice((*SITES, *SITES, *(f"real {name}" for name in real_places)))
