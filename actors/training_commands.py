@@ -82,6 +82,21 @@ def film(
 
 
 @app.command()
+def hide(
+    lessons: Annotated[Path, typer.Option(metavar="FOLDER", help="What was filmed, with windows among it.")] = _LESSONS,
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where the segments go.")] = _LESSONS,
+    shards: Annotated[int, typer.Option(min=1, help="How many files, each of `--takes` segments.")] = 5,
+    first: Annotated[int, typer.Option(min=0, help="Number of the first.")] = 0,
+    takes: Annotated[int, typer.Option(min=1, help="Segments in a file.")] = 64,
+) -> None:
+    """Make segments of 64 frames out of lessons: what is asked for is hidden among frames of other scenes."""
+    from standwatch.actors.hiding_lessons import hide_shards
+
+    new = hide_shards(lessons, to, range(first, first + shards), takes)
+    print(f"{to}: {shards} files of {takes} segments, {new} of them new")
+
+
+@app.command()
 def run(
     stage: Annotated[str, typer.Argument(help=f"One of {', '.join(_STAGES)}.")],
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where checkpoints and the curve go.")],

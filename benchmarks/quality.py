@@ -9,6 +9,7 @@ if the model would write the expected ones to the letter: each word is the likel
 the set of drawings that training never saw. `calibration` is the expected calibration error of all verdicts in ten
 bins of the probability of the verdict. `compression` is what LP-Comp costs: the share of all answers that the model
 would write to the letter with all 16 tokens of a frame in every layer, less that share with LP-Comp (16 to 1).
+`memory` is what it costs when memory holds nothing but one token of a frame (`model.frame_tokens=1`), likewise.
 
 `named` is about answers in words, written out word by word: of all kinds of object that they name when asked what is
 in view or what happened, the share that is clearly seen in the frames. Two lines without a target say what a segment
@@ -38,6 +39,7 @@ from standwatch.actors.lesson_footage import Film, load_artwork, seen_by
 from standwatch.actors.tuned_weights import tuned_folder
 from standwatch.compression.checkpoint import load_model
 from standwatch.compression.compressor import Float16Array
+from standwatch.compression.prompt import prefix_ids
 from standwatch.compression.questions import Questions, View
 from standwatch.compression.reader import Reader
 from standwatch.compression.schedule import Schedule
@@ -47,6 +49,7 @@ from standwatch.compression.tuning.learner import whole_schedule
 from standwatch.compression.tuning.lessons import lesson
 from standwatch.compression.tuning.quiz import Asked
 from standwatch.compression.tuning.quiz_claims import Phrasing, Topic
+from standwatch.compression.tuning.remembering import left_of
 from standwatch.compression.world.kinds import KINDS
 from standwatch.compression.xcomp import XComp
 from standwatch.configs.schema import ModelConfig
@@ -64,6 +67,8 @@ _TARGETS: Mapping[str, tuple[tuple[Topic, ...], float]] = {
     "doing": ((Topic.DOING,), 0.85),
 }
 
+_MOST_LOST: Mapping[str, float] = {"compression": 0.02, "memory": 0.05}
+
 
 @dataclass(frozen=True)
 class Marked:
@@ -75,7 +80,7 @@ class Marked:
 
 
 class Examiner:
-    """Asks a model about examples the way live queries do."""
+    """Asks a model about examples the way live queries do, from what memory holds of them."""
 
     def __init__(self, config: ModelConfig) -> None:
         loaded = load_model(config)
@@ -111,17 +116,23 @@ class Examiner:
     def letters(self, example: Example, schedule: Schedule) -> list[bool]:
         """Of every question whether its whole answer would be written under a schedule."""
         if (example, schedule) not in self._letters:
-            sample = lesson(self._tokenizer, example, self._projected(example), example.asked)
+            sample = lesson(self._tokenizer, example, self._remembered(example), example.asked)
             self._letters[example, schedule] = answered(self.model.decoder, schedule, sample)
         return self._letters[example, schedule]
 
     @torch.inference_mode()
     def _tokens(self, example: Example) -> Float16Array:
-        return np.asarray(self._projected(example).to(torch.float16).cpu().numpy())
+        return np.asarray(self._remembered(example).to(torch.float16).cpu().numpy())
 
-    def _projected(self, example: Example) -> torch.Tensor:
-        tokens: torch.Tensor = self.model.projector(example.features.to(self.model.decoder.embed_tokens.weight.device))
-        return tokens
+    def _remembered(self, example: Example) -> torch.Tensor:
+        """What memory holds of an example's frames [F, n, D]: the projector's tokens, or one of each."""
+        decoder = self.model.decoder
+        tokens: torch.Tensor = self.model.projector(example.features.to(decoder.embed_tokens.weight.device))
+        if self.model.readout is None:
+            return tokens
+        prefix = decoder.embed(prefix_ids(self._tokenizer))
+        (left,) = left_of(decoder, self.model.lpcomp_schedule, prefix, [tokens])
+        return self.model.readout(left)[:, None]
 
 
 def kinds_named(text: str) -> set[str]:
@@ -214,16 +225,21 @@ def without_context(example: Example) -> Example:
     )
 
 
-def compression_cost(examiner: Examiner, examples: Sequence[Example]) -> float:
-    """Share of answers lost to LP-Comp."""
+def lost(examiner: Examiner, remembering: Examiner, examples: Sequence[Example]) -> dict[str, float]:
+    """Shares of answers lost to LP-Comp, and to a memory of one token per frame."""
     config = examiner.model.config
     whole = whole_schedule(config.language.layers, config.tokens_per_frame)
-    shares = []
-    for name, schedule in (("all 16 tokens", whole), ("LP-Comp", examiner.model.lpcomp_schedule)):
-        right = [one for example in examples for one in examiner.letters(example, schedule)]
+
+    def share(name: str, one: Examiner, schedule: Schedule) -> float:
+        right = [mark for example in examples for mark in one.letters(example, schedule)]
         told(name, right, None)
-        shares.append(sum(right) / len(right))
-    return shares[0] - shares[1]
+        return sum(right) / len(right)
+
+    best = share("all 16 tokens", examiner, whole)
+    return {
+        "compression": best - share("LP-Comp", examiner, examiner.model.lpcomp_schedule),
+        "memory": best - share("one token in memory", remembering, remembering.model.reading_schedule),
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -233,7 +249,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--plot", type=Path, metavar="FILE.png")
     parser.add_argument("--checkpoint", default="")
     chosen = parser.parse_args(arguments)
-    examiner = Examiner(ModelConfig(checkpoint=chosen.checkpoint or str(tuned_folder()), dtype="bfloat16"))
+    model = ModelConfig(checkpoint=chosen.checkpoint or str(tuned_folder()), dtype="bfloat16")
+    examiner = Examiner(model)
     examples = filmed(examiner, TRAINING, chosen.takes)
     seen = [mark for example in examples for mark in examiner.marks(example)]
     good = []
@@ -245,7 +262,8 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.plot:
         draw_reliability(bins, chosen.plot)
     good.append(verdict("calibration", calibration_error(bins), 0.05, at_least=False, digits=3))
-    good.append(verdict("compression", compression_cost(examiner, examples), 0.02, at_least=False, digits=3))
+    for name, share in lost(examiner, Examiner(replace(model, frame_tokens=1)), examples).items():
+        good.append(verdict(name, share, _MOST_LOST[name], at_least=False, digits=3))
     told("named", [one for example in examples for one in named_in_view(examiner, example)], None)
     windows = filmed(examiner, TRAINING, chosen.takes, context=True)
     alone = [without_context(example) for example in windows]

@@ -36,9 +36,10 @@ _DESCRIBED = 0.1  # of the questions for presence
 _WRAPPED = 0.2  # of the questions of training: said with words around them that ask nothing
 _TRIES = 5  # per question wanted
 
+PAST_PRESENCE = Form(Topic.PRESENCE, "past presence", quiz_frames.past_presence, frames=2)
 _FORMS = (
     Form(Topic.PRESENCE, "presence", quiz_frames.presence, share=2),
-    Form(Topic.PRESENCE, "past presence", quiz_frames.past_presence, frames=2),
+    PAST_PRESENCE,
     Form(Topic.NEAR_MISS, "presence", quiz_frames.near_misses),
     Form(Topic.COLOUR, "colour", quiz_frames.colours, yes_no=False),
     Form(Topic.COLOUR, "clothes", quiz_frames.clothes, yes_no=False),
@@ -116,7 +117,7 @@ def quiz(
             claims[key] = form.claims(shown)
         claim = _drawn(chance, claims[key], form)
         if claim is not None:
-            asked = _worded(chance, claim, form, phrasing)
+            asked = worded(chance, claim, form, phrasing)
             if len(claim.evidence) < len(shown.seen):
                 asked = replace(asked, evidence=claim.evidence)
             found.setdefault(asked.question, asked)
@@ -135,7 +136,8 @@ def _drawn(chance: random.Random, claims: Sequence[Claim], form: Form) -> Claim 
     return chance.choices(claims, cum_weights=totals)[0] if totals and totals[-1] > 0 else None
 
 
-def _worded(chance: random.Random, claim: Claim, form: Form, phrasing: Phrasing) -> Asked:
+def worded(chance: random.Random, claim: Claim, form: Form, phrasing: Phrasing) -> Asked:
+    """A claim in words of its form, without its evidence."""
     template = chance.choice(templates(claim.templates or form.templates, phrasing))
     question = template.format(**{name: chance.choice(words) for name, words in claim.fields.items()})
     if phrasing is Phrasing.TRAINING and chance.random() < _WRAPPED:

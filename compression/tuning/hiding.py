@@ -1,0 +1,98 @@
+"""Decides how moments are hidden among many frames, for questions to learn to find them there.
+
+Lessons are windows of a few frames, a look back goes over segments of 64. Frames of several scenes, one behind the
+other, make a segment at no cost: they are encoded already, and what they show is known. Asked is only what stays true
+however many frames come before and behind: whether something was there, or happened.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from standwatch.compression.tuning.examples import Example, Object
+from standwatch.compression.tuning.quiz import PAST_PRESENCE, Asked, worded
+from standwatch.compression.tuning.quiz_claims import VERDICTS, Claim, Phrasing, Topic
+from standwatch.compression.tuning.quiz_subjects import BY_KIND, THINGS
+from standwatch.compression.world.kinds import KINDS
+
+FRAMES = 64  # of a segment
+_GAP_MS = 2_000
+_QUESTIONS = 12
+_WITH_EVENT = 0.5  # part of the segments that hide what happened in one of their scenes
+_ANY_KIND = (THINGS[0].noun.any, THINGS[0].noun.a)
+_TRIES = 4  # per scene that a segment has room for
+
+
+def hidden(pool: Sequence[Example], chance: random.Random) -> Example:
+    """A segment of scenes of the pool, with questions whose answers a few of its frames show.
+
+    Raises ValueError if nothing in it can be asked for.
+    """
+    happening = [one for one in pool if _events(one)] if chance.random() < _WITH_EVENT else []
+    first = chance.choice(happening or pool)
+    scenes = [first]
+    for one in chance.sample(pool, min(len(pool), _TRIES * FRAMES)):
+        fits = sum(len(scene.window_ms) for scene in (*scenes, one)) <= FRAMES
+        if one is not first and fits and not (happening and _alike(first, one)):
+            scenes.append(one)
+    chance.shuffle(scenes)
+    start = sum(len(one.window_ms) for one in scenes[: scenes.index(first)])
+    objects = tuple(frame for one in scenes for frame in one.objects[one.context :])
+    asked = _presence(objects, chance)
+    if happening:
+        asked += [replace(one, evidence=tuple(start + at for at in one.evidence)) for one in _events(first)]
+        absent = [one for one in happening if not any(_alike(one, scene) for scene in scenes)]
+        asked += [_denied(one) for one in _events(chance.choice(absent))] if absent else []
+    if not asked:
+        raise ValueError("pool: nothing in its scenes can be asked for; take more scenes")
+    return Example(
+        features=torch.cat([one.features[one.context :] for one in scenes]),
+        times_ms=tuple(range(0, len(objects) * _GAP_MS, _GAP_MS)),
+        objects=objects,
+        asked=tuple(asked),
+        source=f"hidden {' + '.join(one.source for one in scenes)}",
+    )
+
+
+def _events(example: Example) -> list[Asked]:
+    """The questions whose answer is that some kind of thing did something, in some frames and not in others."""
+    happened = (one for one in example.asked if one.topic is Topic.EVENT and one.verdict and one.evidence)
+    return [one for one in happened if not any(word in one.question.lower() for word in _ANY_KIND)]
+
+
+def _denied(asked: Asked) -> Asked:
+    return replace(asked, answer=VERDICTS[False], verdict=False, evidence=())
+
+
+def _alike(one: Example, other: Example) -> bool:
+    """Whether what is said of a thing in one could be true of a thing in the other."""
+    return not _callable(one).isdisjoint(_callable(other))
+
+
+def _callable(example: Example) -> set[str]:
+    names = {name for frame in example.objects for name in _names(frame)}
+    return names | {KINDS[name].role.value for name in names}
+
+
+def _names(frame: Sequence[Object]) -> set[str]:
+    """All that things in a frame are called."""
+    return {called for one in frame for called in (one.name, *KINDS[one.name].also)}
+
+
+def _presence(objects: Sequence[Sequence[Object]], chance: random.Random) -> list[Asked]:
+    """Whether kinds of object were there, yes and no in turn; rather for those that few frames show."""
+    names = [_names(frame) for frame in objects]
+    there = set().union(*names)
+    shown = {
+        subject: tuple(number for number, called in enumerate(names) if subject.name in called) for subject in BY_KIND
+    }
+    few = [subject for subject, frames in shown.items() if 0 < len(frames) <= len(names) // 2]
+    none = [subject for subject, frames in shown.items() if not frames and not subject.may_be_called(there)]
+    rare = chance.choices(few, [1 / len(shown[subject]) for subject in few], k=_QUESTIONS // 2) if few else []
+    claims = [Claim({"it": (one.noun,)}, True, evidence=shown[one]) for one in dict.fromkeys(rare)]
+    claims += [Claim({"it": (one.noun,)}, False) for one in chance.sample(none, min(len(claims), len(none)))]
+    return [
+        replace(worded(chance, claim, PAST_PRESENCE, Phrasing.TRAINING), evidence=claim.evidence) for claim in claims
+    ]

@@ -1,0 +1,102 @@
+"""Moments hidden among frames of other scenes: where they are, what is asked, what may not be asked."""
+
+import random
+
+import pytest
+import torch
+
+from standwatch.compression.tuning.examples import Example, Object
+from standwatch.compression.tuning.hiding import FRAMES, hidden
+from standwatch.compression.tuning.quiz import Asked
+from standwatch.compression.tuning.quiz_claims import Topic
+
+BOX = (0.1, 0.1, 0.4, 0.4)
+LEFT = Asked(Topic.EVENT, "Did a dog leave the picture?", "Yes.", True, (2,))
+
+
+def scene(number: int, *kinds: str, frames: int = 4, asked: tuple[Asked, ...] = (), context: int = 0) -> Example:
+    """Every frame shows these kinds. Features say which scene and frame they are of."""
+    features = torch.arange(context + frames).float()[:, None, None].expand(-1, 2, 3) + 1000 * number
+    objects = tuple(Object(kind, "", BOX) for kind in kinds)
+    times = tuple(500 * frame for frame in range(context + frames))
+    return Example(features, times, (objects,) * (context + frames), asked, f"scene {number}", context)
+
+
+def segments(pool: list[Example], of: int = 40) -> list[Example]:
+    return [hidden(pool, random.Random(f"segment {number}")) for number in range(of)]
+
+
+def shows(segment: Example, kind: str) -> tuple[int, ...]:
+    return tuple(at for at, frame in enumerate(segment.objects) if kind in {one.name for one in frame})
+
+
+def test_a_segment_is_filled_with_whole_scenes_and_their_truth() -> None:
+    pool = [scene(number, kind, frames=8) for number, kind in enumerate(("cat", "bus", "ball", "duck") * 4)]
+    for segment in segments(pool, 5):
+        assert len(segment.features) == len(segment.times_ms) == len(segment.objects) == FRAMES
+        for start in range(0, FRAMES, 8):
+            number = int(segment.features[start, 0, 0]) // 1000
+            assert segment.features[start : start + 8, 0, 0].tolist() == [1000.0 * number + at for at in range(8)]
+            assert segment.objects[start : start + 8] == pool[number].objects
+        assert len({int(first) // 1000 for first in segment.features[::8, 0, 0].tolist()}) == 8, "none stands twice"
+
+
+def test_evidence_of_presence_is_every_frame_that_shows_the_kind_and_no_other() -> None:
+    kinds = ("rabbit", "bus", "drum", "duck", "sheep", "guitar")
+    pool = [scene(number, kind, frames=3 + number) for number, kind in enumerate(kinds)]
+    found = [(segment, one) for segment in segments(pool) for one in segment.asked]
+    yes = [(segment, one) for segment, one in found if one.verdict]
+    assert {kind for kind in kinds for _, one in yes if kind in one.question.lower()} == set(kinds)
+    for segment, one in yes:
+        (kind,) = (kind for kind in kinds if kind in one.question.lower())
+        assert one.evidence == shows(segment, kind)
+    assert len(yes) == sum(one.verdict is False for _, one in found), "balanced"
+    for _, one in found:
+        if one.verdict is False:
+            assert not any(kind in one.question.lower() for kind in kinds) and not one.evidence
+            assert one.answer == "No."
+
+
+def test_frames_before_a_window_are_left_out() -> None:
+    pool = [scene(0, "cat", context=5), scene(1, "bus")]
+    for segment in segments(pool, 10):
+        assert segment.features[shows(segment, "bus")[0], 0, 0] >= 1000
+        assert segment.features[shows(segment, "cat")[0], 0, 0] == 5.0
+        assert segment.context == 0
+
+
+def test_what_happened_is_asked_where_it_was_and_denied_where_nothing_like_it_is() -> None:
+    here = scene(0, "dog", frames=20, asked=(LEFT,))
+    bus = Asked(Topic.EVENT, "Did a bus stop?", "Yes.", True, (0, 1))
+    others = (scene(2, "drum", frames=40), scene(3, "ladder", frames=8))
+    pool = [here, scene(1, "bus", frames=40, asked=(bus,)), *others]
+    verdicts: dict[str, set[bool | None]] = {}
+    for segment in segments(pool):
+        for one in segment.asked:
+            if one.topic is Topic.EVENT:
+                verdicts.setdefault(one.question, set()).add(one.verdict)
+                if one.question == LEFT.question and one.verdict:
+                    assert one.evidence == (shows(segment, "dog")[2],)
+                if not one.verdict:
+                    assert not one.evidence and one.answer == "No."
+                    assert not shows(segment, "dog" if "dog" in one.question else "bus")
+    assert verdicts == {LEFT.question: {True, False}, bus.question: {True, False}}
+
+
+def test_a_scene_with_something_alike_never_stands_beside_what_happened() -> None:
+    """Another animal may have left too: 'Did an animal leave?' would have other frames to look at."""
+    pool = [scene(0, "dog", asked=(LEFT,)), *(scene(number, "cat") for number in range(1, 9)), scene(9, "ball")]
+    asked = [(segment, one) for segment in segments(pool) for one in segment.asked if one.topic is Topic.EVENT]
+    assert asked
+    assert not any(shows(segment, "cat") for segment, _ in asked)
+
+
+def test_what_happened_to_anything_at_all_is_not_asked() -> None:
+    anything = Asked(Topic.EVENT, "Something left the picture, right?", "Yes.", True, (1,))
+    pool = [scene(0, "dog", asked=(anything,)), scene(1, "ball")]
+    assert not any(one.topic is Topic.EVENT for segment in segments(pool) for one in segment.asked)
+
+
+def test_scenes_that_show_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="pool: nothing in its scenes can be asked for; take more scenes"):
+        hidden([scene(0), scene(1)], random.Random(0))
