@@ -88,11 +88,12 @@ def hide(
     shards: Annotated[int, typer.Option(min=1, help="How many files, each of `--takes` segments.")] = 5,
     first: Annotated[int, typer.Option(min=0, help="Number of the first.")] = 0,
     takes: Annotated[int, typer.Option(min=1, help="Segments in a file.")] = 64,
+    frames: Annotated[int, typer.Option(min=2, help="Of a segment, at most.")] = 64,
 ) -> None:
-    """Make segments of 64 frames out of lessons: what is asked for is hidden among frames of other scenes."""
+    """Make segments out of lessons: what is asked for is hidden among frames of other scenes."""
     from standwatch.actors.hiding_lessons import hide_shards
 
-    new = hide_shards(lessons, to, range(first, first + shards), takes)
+    new = hide_shards(lessons, to, range(first, first + shards), takes, frames)
     print(f"{to}: {shards} files of {takes} segments, {new} of them new")
 
 

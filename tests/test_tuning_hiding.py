@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from standwatch.compression.tuning.examples import Example, Object
-from standwatch.compression.tuning.hiding import FRAMES, hidden
+from standwatch.compression.tuning.hiding import hidden
 from standwatch.compression.tuning.quiz import Asked
 from standwatch.compression.tuning.quiz_claims import Topic
 
+FRAMES = 64
 BOX = (0.1, 0.1, 0.4, 0.4)
 LEFT = Asked(Topic.EVENT, "Did a dog leave the picture?", "Yes.", True, (2,))
 
@@ -22,8 +23,8 @@ def scene(number: int, *kinds: str, frames: int = 4, asked: tuple[Asked, ...] = 
     return Example(features, times, (objects,) * (context + frames), asked, f"scene {number}", context)
 
 
-def segments(pool: list[Example], of: int = 40) -> list[Example]:
-    return [hidden(pool, random.Random(f"segment {number}")) for number in range(of)]
+def segments(pool: list[Example], of: int = 40, frames: int = FRAMES) -> list[Example]:
+    return [hidden(pool, random.Random(f"segment {number}"), frames) for number in range(of)]
 
 
 def shows(segment: Example, kind: str) -> tuple[int, ...]:
@@ -44,7 +45,7 @@ def test_a_segment_is_filled_with_whole_scenes_and_their_truth() -> None:
 def test_evidence_of_presence_is_every_frame_that_shows_the_kind_and_no_other() -> None:
     kinds = ("rabbit", "bus", "drum", "duck", "sheep", "guitar")
     pool = [scene(number, kind, frames=3 + number) for number, kind in enumerate(kinds)]
-    found = [(segment, one) for segment in segments(pool) for one in segment.asked]
+    found = [(segment, one) for segment in segments(pool) for one in segment.asked if one.topic is Topic.PRESENCE]
     yes = [(segment, one) for segment, one in found if one.verdict]
     assert {kind for kind in kinds for _, one in yes if kind in one.question.lower()} == set(kinds)
     for segment, one in yes:
@@ -97,6 +98,46 @@ def test_what_happened_to_anything_at_all_is_not_asked() -> None:
     assert not any(one.topic is Topic.EVENT for segment in segments(pool) for one in segment.asked)
 
 
-def test_scenes_that_show_nothing_are_refused() -> None:
+def test_what_came_or_went_first_is_what_the_frames_show() -> None:
+    """By hand: what comes at frame 3 came before what comes at 4, and before what went behind 3."""
+    kinds = ("rabbit", "bus", "drum", "duck", "sheep", "guitar")
+    pool = [scene(number, kind, frames=1 + number % 3) for number, kind in enumerate(kinds)]
+    said: set[str] = set()
+    for segment in segments(pool, frames=8):
+        for one in (one for one in segment.asked if one.topic is Topic.ORDER):
+            moments = [
+                (shows(segment, kind)[0] if happened == "came into view" else shows(segment, kind)[-1] + 1, clause)
+                for kind in kinds
+                for happened in ("came into view", "went out of view")
+                if (clause := f"a {kind} {happened}") in one.question.lower()
+            ]
+            (first, earlier), (second, later) = sorted(moments)
+            assert 0 < first < second < len(segment.objects), "what stands at either end came or went unseen"
+            assert one.evidence and set(one.evidence) <= {first - 1, first, second - 1, second}
+            asked_so = one.question.lower().index(earlier) < one.question.lower().index(later)
+            words = f"First {earlier}, then {later}."
+            assert one.answer == (words if one.verdict is None else "Yes." if asked_so else "No.")
+            said.add(one.answer if one.verdict is not None else f"words {asked_so}")
+    assert said == {"Yes.", "No.", "words True", "words False"}
+
+
+def test_what_comes_twice_or_is_also_called_the_other_is_not_put_in_order() -> None:
+    pool = [scene(number, kind, frames=1) for number, kind in enumerate(("dog", "cat", "dog", "bus"))]
+    again = [one for segment in segments(pool, frames=4) for one in segment.asked if one.topic is Topic.ORDER]
+    between = [one for one in again if "dog" in one.question.lower()]
+    assert again
+    for segment in segments(pool, frames=4):
+        if shows(segment, "dog")[1] - shows(segment, "dog")[0] > 1:
+            assert not any("dog" in one.question.lower() for one in segment.asked if one.topic is Topic.ORDER)
+    assert between, "twice in frames without a gap is once"
+    taxi = [scene(number, kind, frames=1) for number, kind in enumerate(("drum", "taxi", "car", "bus"))]
+    for segment in segments(taxi, frames=4):
+        for one in segment.asked:
+            assert not (one.topic is Topic.ORDER and "taxi" in one.question.lower() and "car" in one.question.lower())
+
+
+def test_scenes_that_show_nothing_or_are_too_long_are_refused() -> None:
     with pytest.raises(ValueError, match="pool: nothing in its scenes can be asked for; take more scenes"):
-        hidden([scene(0), scene(1)], random.Random(0))
+        hidden([scene(0), scene(1)], random.Random(0), 8)
+    with pytest.raises(ValueError, match="pool: no scene has 3 frames or less"):
+        hidden([scene(0, "dog")], random.Random(0), 3)

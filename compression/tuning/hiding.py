@@ -2,45 +2,66 @@
 
 Lessons are windows of a few frames, a look back goes over segments of 64. Frames of several scenes, one behind the
 other, make a segment at no cost: they are encoded already, and what they show is known. Asked is only what stays true
-however many frames come before and behind: whether something was there, or happened.
+however many frames come before and behind: whether something was there, or happened, and what came or went first. In
+segments of a few frames that is the shortest way to learn what earlier and later are.
 """
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from standwatch.compression.tuning.examples import Example, Object
-from standwatch.compression.tuning.quiz import PAST_PRESENCE, Asked, worded
+from standwatch.compression.tuning.phrases_events import verbs
+from standwatch.compression.tuning.quiz import IS_BEFORE, ORDER, PAST_PRESENCE, Asked, worded
 from standwatch.compression.tuning.quiz_claims import VERDICTS, Claim, Phrasing, Topic
 from standwatch.compression.tuning.quiz_subjects import BY_KIND, THINGS
+from standwatch.compression.tuning.quiz_words import sentence
 from standwatch.compression.world.kinds import KINDS
+from standwatch.compression.world.script import What
 
-FRAMES = 64  # of a segment
 _GAP_MS = 2_000
-_QUESTIONS = 12
+_QUESTIONS = 12  # for what was there, at most
+_ORDERS = 6
 _WITH_EVENT = 0.5  # part of the segments that hide what happened in one of their scenes
 _ANY_KIND = (THINGS[0].noun.any, THINGS[0].noun.a)
 _TRIES = 4  # per scene that a segment has room for
 
 
-def hidden(pool: Sequence[Example], chance: random.Random) -> Example:
-    """A segment of scenes of the pool, with questions whose answers a few of its frames show.
+@dataclass(frozen=True)
+class _Moment:
+    """That a kind came into view or went out of it `after` so many frames; one shows it there."""
+
+    after: int
+    shown: int
+    name: str
+    clause: str
+
+    @property
+    def names(self) -> set[str]:
+        return {self.name, *KINDS[self.name].also}
+
+
+def hidden(pool: Sequence[Example], chance: random.Random, frames: int) -> Example:
+    """A segment of up to so many frames, of scenes of the pool, with questions whose answers a few of them show.
 
     Raises ValueError if nothing in it can be asked for.
     """
+    pool = [one for one in pool if len(one.window_ms) <= frames]
+    if not pool:
+        raise ValueError(f"pool: no scene has {frames} frames or less; take more scenes, or more frames")
     happening = [one for one in pool if _events(one)] if chance.random() < _WITH_EVENT else []
     first = chance.choice(happening or pool)
     scenes = [first]
-    for one in chance.sample(pool, min(len(pool), _TRIES * FRAMES)):
-        fits = sum(len(scene.window_ms) for scene in (*scenes, one)) <= FRAMES
+    for one in chance.sample(pool, min(len(pool), _TRIES * frames)):
+        fits = sum(len(scene.window_ms) for scene in (*scenes, one)) <= frames
         if one is not first and fits and not (happening and _alike(first, one)):
             scenes.append(one)
     chance.shuffle(scenes)
     start = sum(len(one.window_ms) for one in scenes[: scenes.index(first)])
     objects = tuple(frame for one in scenes for frame in one.objects[one.context :])
-    asked = _presence(objects, chance)
+    asked = [*_presence(objects, chance), *_orders(objects, chance)]
     if happening:
         asked += [replace(one, evidence=tuple(start + at for at in one.evidence)) for one in _events(first)]
         absent = [one for one in happening if not any(_alike(one, scene) for scene in scenes)]
@@ -96,3 +117,36 @@ def _presence(objects: Sequence[Sequence[Object]], chance: random.Random) -> lis
     return [
         replace(worded(chance, claim, PAST_PRESENCE, Phrasing.TRAINING), evidence=claim.evidence) for claim in claims
     ]
+
+
+def _orders(objects: Sequence[Sequence[Object]], chance: random.Random) -> list[Asked]:
+    """What came into view or went out of it first: of kinds that were in view once, in frames without a gap."""
+    names = [_names(frame) for frame in objects]
+    moments = []
+    for subject in BY_KIND:
+        shown = [number for number, called in enumerate(names) if subject.name in called]
+        if not shown or shown[-1] - shown[0] >= len(shown):
+            continue
+        for what, after, at in ((What.ENTERS, shown[0], shown[0]), (What.LEAVES, shown[-1] + 1, shown[-1])):
+            if 0 < after < len(names):
+                moments.append(_Moment(after, at, subject.name, f"{subject.noun.a} {verbs(what)[0].past}"))
+    pairs = [
+        (one, other)
+        for one in moments
+        for other in moments
+        if one.after < other.after and one.names.isdisjoint(other.names)
+    ]
+    return [_in_order(*pair, chance) for pair in chance.sample(pairs, min(_ORDERS, len(pairs)))]
+
+
+def _in_order(one: _Moment, other: _Moment, chance: random.Random) -> Asked:
+    """Which of two was first, the earlier being `one`: in words, or whether they came as the question has them."""
+    asked, turned = [one.clause, other.clause], chance.random() < 0.5
+    fields = {"one": (asked[turned],), "other": (asked[not turned],)}
+    claims = (
+        (ORDER, Claim(fields, answer=sentence(f"first {one.clause}, then {other.clause}"))),
+        (IS_BEFORE, Claim(fields, not turned)),
+    )
+    form, claim = chance.choice(claims)
+    evidence = tuple(sorted({one.shown, other.shown}))
+    return replace(worded(chance, claim, form, Phrasing.TRAINING), evidence=evidence)

@@ -37,6 +37,8 @@ _WRAPPED = 0.2  # of the questions of training: said with words around them that
 _TRIES = 5  # per question wanted
 
 PAST_PRESENCE = Form(Topic.PRESENCE, "past presence", quiz_frames.past_presence, frames=2)
+ORDER = Form(Topic.ORDER, "order", quiz_events.orders, frames=2, yes_no=False)
+IS_BEFORE = Form(Topic.ORDER, "is before", quiz_events.is_before, frames=2)
 _FORMS = (
     Form(Topic.PRESENCE, "presence", quiz_frames.presence, share=2),
     PAST_PRESENCE,
@@ -62,8 +64,8 @@ _FORMS = (
     Form(Topic.EVENT, "event", quiz_events.events, frames=2, share=8),
     Form(Topic.EVENT, "event fire", quiz_events.fire, frames=2),
     Form(Topic.EVENT, "on fire", quiz_events.on_fire, frames=2),
-    Form(Topic.ORDER, "order", quiz_events.orders, frames=2, yes_no=False),
-    Form(Topic.ORDER, "is before", quiz_events.is_before, frames=2),
+    ORDER,
+    IS_BEFORE,
     Form(Topic.TIMES, "how often", quiz_events.how_often, frames=2, share=2, yes_no=False),
     Form(Topic.TIMES, "several times", quiz_events.several_times, frames=2),
     Form(Topic.SINCE, "how long ago", quiz_events.how_long_ago, frames=2, yes_no=False),
