@@ -27,6 +27,7 @@ _ORDERS = 6
 _WITH_EVENT = 0.5  # part of the segments that hide what happened in one of their scenes
 _ANY_KIND = (THINGS[0].noun.any, THINGS[0].noun.a)
 _TRIES = 4  # per scene that a segment has room for
+_SEGMENTS_TRIED = 50
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,19 @@ class _Moment:
 def hidden(pool: Sequence[Example], chance: random.Random, frames: int) -> Example:
     """A segment of up to so many frames, of scenes of the pool, with questions whose answers a few of them show.
 
-    Raises ValueError if nothing in it can be asked for.
+    Raises ValueError if no scene is so short, or nothing in them can be asked for.
     """
     pool = [one for one in pool if len(one.window_ms) <= frames]
     if not pool:
         raise ValueError(f"pool: no scene has {frames} frames or less; take more scenes, or more frames")
+    segments = (_segment(pool, chance, frames) for _ in range(_SEGMENTS_TRIED))
+    found = next((one for one in segments if one.asked), None)
+    if found is None:
+        raise ValueError("pool: nothing in its scenes can be asked for; take more scenes")
+    return found
+
+
+def _segment(pool: Sequence[Example], chance: random.Random, frames: int) -> Example:
     happening = [one for one in pool if _events(one)] if chance.random() < _WITH_EVENT else []
     first = chance.choice(happening or pool)
     scenes = [first]
@@ -66,8 +75,6 @@ def hidden(pool: Sequence[Example], chance: random.Random, frames: int) -> Examp
         asked += [replace(one, evidence=tuple(start + at for at in one.evidence)) for one in _events(first)]
         absent = [one for one in happening if not any(_alike(one, scene) for scene in scenes)]
         asked += [_denied(one) for one in _events(chance.choice(absent))] if absent else []
-    if not asked:
-        raise ValueError("pool: nothing in its scenes can be asked for; take more scenes")
     return Example(
         features=torch.cat([one.features[one.context :] for one in scenes]),
         times_ms=tuple(range(0, len(objects) * _GAP_MS, _GAP_MS)),
