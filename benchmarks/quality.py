@@ -225,21 +225,29 @@ def without_context(example: Example) -> Example:
     )
 
 
-def lost(examiner: Examiner, remembering: Examiner, examples: Sequence[Example]) -> dict[str, float]:
-    """Shares of answers lost to LP-Comp, and to a memory of one token per frame."""
+def lost(examiner: Examiner, remembering: Examiner | None, examples: Sequence[Example]) -> dict[str, float]:
+    """Shares of answers lost to LP-Comp, and to a memory of one token per frame where there is one."""
     config = examiner.model.config
-    whole = whole_schedule(config.language.layers, config.tokens_per_frame)
 
     def share(name: str, one: Examiner, schedule: Schedule) -> float:
         right = [mark for example in examples for mark in one.letters(example, schedule)]
         told(name, right, None)
         return sum(right) / len(right)
 
-    best = share("all 16 tokens", examiner, whole)
-    return {
-        "compression": best - share("LP-Comp", examiner, examiner.model.lpcomp_schedule),
-        "memory": best - share("one token in memory", remembering, remembering.model.reading_schedule),
-    }
+    best = share("all 16 tokens", examiner, whole_schedule(config.language.layers, config.tokens_per_frame))
+    found = {"compression": best - share("LP-Comp", examiner, examiner.model.lpcomp_schedule)}
+    if remembering is not None:
+        found["memory"] = best - share("one token in memory", remembering, remembering.model.reading_schedule)
+    return found
+
+
+def remembering_one(model: ModelConfig) -> Examiner | None:
+    """Of the same weights with a memory of one token per frame; None, and a line says why, where they have none."""
+    try:
+        return Examiner(replace(model, frame_tokens=1))
+    except ValueError as error:
+        print(f"memory: cannot be measured, {error}")
+        return None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -262,8 +270,9 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.plot:
         draw_reliability(bins, chosen.plot)
     good.append(verdict("calibration", calibration_error(bins), 0.05, at_least=False, digits=3))
-    for name, share in lost(examiner, Examiner(replace(model, frame_tokens=1)), examples).items():
-        good.append(verdict(name, share, _MOST_LOST[name], at_least=False, digits=3))
+    shares = lost(examiner, remembering_one(model), examples)
+    for name, most in _MOST_LOST.items():
+        good.append(name in shares and verdict(name, shares[name], most, at_least=False, digits=3))
     told("named", [one for example in examples for one in named_in_view(examiner, example)], None)
     windows = filmed(examiner, TRAINING, chosen.takes, context=True)
     alone = [without_context(example) for example in windows]
