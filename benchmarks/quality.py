@@ -66,7 +66,6 @@ _TARGETS: Mapping[str, tuple[tuple[Topic, ...], float]] = {
     "order": ((Topic.ORDER,), 0.85),
     "doing": ((Topic.DOING,), 0.85),
 }
-
 _MOST_LOST: Mapping[str, float] = {"compression": 0.02, "memory": 0.05}
 
 

@@ -9,6 +9,7 @@ segments of a few frames that is the shortest way to learn what earlier and late
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 
@@ -16,7 +17,7 @@ from standwatch.compression.tuning.examples import Example, Object
 from standwatch.compression.tuning.phrases_events import verbs
 from standwatch.compression.tuning.quiz import IS_BEFORE, ORDER, PAST_PRESENCE, Asked, worded
 from standwatch.compression.tuning.quiz_claims import VERDICTS, Claim, Phrasing, Topic
-from standwatch.compression.tuning.quiz_subjects import BY_KIND, THINGS
+from standwatch.compression.tuning.quiz_subjects import BY_KIND, THINGS, Subject
 from standwatch.compression.tuning.quiz_words import sentence
 from standwatch.compression.world.kinds import KINDS
 from standwatch.compression.world.script import What
@@ -28,6 +29,7 @@ _WITH_EVENT = 0.5  # part of the segments that hide what happened in one of thei
 _ANY_KIND = (THINGS[0].noun.any, THINGS[0].noun.a)
 _TRIES = 4  # per scene that a segment has room for
 _SEGMENTS_TRIED = 50
+_Shown: TypeAlias = dict[Subject, tuple[int, ...]]  # of each kind the frames that show it
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def _segment(pool: Sequence[Example], chance: random.Random, frames: int) -> Exa
     chance.shuffle(scenes)
     start = sum(len(one.window_ms) for one in scenes[: scenes.index(first)])
     objects = tuple(frame for one in scenes for frame in one.objects[one.context :])
-    asked = [*_presence(objects, chance), *_orders(objects, chance)]
+    shown = _shown(objects)
+    asked = [*_presence(shown, len(objects), chance), *_orders(shown, len(objects), chance)]
     if happening:
         asked += [replace(one, evidence=tuple(start + at for at in one.evidence)) for one in _events(first)]
         absent = [one for one in happening if not any(_alike(one, scene) for scene in scenes)]
@@ -109,33 +112,32 @@ def _names(frame: Sequence[Object]) -> set[str]:
     return {called for one in frame for called in (one.name, *KINDS[one.name].also)}
 
 
-def _presence(objects: Sequence[Sequence[Object]], chance: random.Random) -> list[Asked]:
-    """Whether kinds of object were there, yes and no in turn; rather for those that few frames show."""
+def _shown(objects: Sequence[Sequence[Object]]) -> _Shown:
     names = [_names(frame) for frame in objects]
-    there = set().union(*names)
-    shown = {
+    return {
         subject: tuple(number for number, called in enumerate(names) if subject.name in called) for subject in BY_KIND
     }
-    few = [subject for subject, frames in shown.items() if 0 < len(frames) <= len(names) // 2]
+
+
+def _presence(shown: _Shown, count: int, chance: random.Random) -> list[Asked]:
+    """Whether kinds of object were in so many frames, yes and no in turn; rather for those that few of them show."""
+    there = {subject.name for subject, frames in shown.items() if frames}
+    few = [subject for subject, frames in shown.items() if 0 < len(frames) <= count // 2]
     none = [subject for subject, frames in shown.items() if not frames and not subject.may_be_called(there)]
     rare = chance.choices(few, [1 / len(shown[subject]) for subject in few], k=_QUESTIONS // 2) if few else []
     claims = [Claim({"it": (one.noun,)}, True, evidence=shown[one]) for one in dict.fromkeys(rare)]
     claims += [Claim({"it": (one.noun,)}, False) for one in chance.sample(none, min(len(claims), len(none)))]
-    return [
-        replace(worded(chance, claim, PAST_PRESENCE, Phrasing.TRAINING), evidence=claim.evidence) for claim in claims
-    ]
+    return [worded(chance, claim, PAST_PRESENCE, Phrasing.TRAINING) for claim in claims]
 
 
-def _orders(objects: Sequence[Sequence[Object]], chance: random.Random) -> list[Asked]:
+def _orders(shown: _Shown, count: int, chance: random.Random) -> list[Asked]:
     """What came into view or went out of it first: of kinds that were in view once, in frames without a gap."""
-    names = [_names(frame) for frame in objects]
     moments = []
-    for subject in BY_KIND:
-        shown = [number for number, called in enumerate(names) if subject.name in called]
-        if not shown or shown[-1] - shown[0] >= len(shown):
+    for subject, frames in shown.items():
+        if not frames or frames[-1] - frames[0] >= len(frames):
             continue
-        for what, after, at in ((What.ENTERS, shown[0], shown[0]), (What.LEAVES, shown[-1] + 1, shown[-1])):
-            if 0 < after < len(names):
+        for what, after, at in ((What.ENTERS, frames[0], frames[0]), (What.LEAVES, frames[-1] + 1, frames[-1])):
+            if 0 < after < count:
                 moments.append(_Moment(after, at, subject.name, f"{subject.noun.a} {verbs(what)[0].past}"))
     pairs = [
         (one, other)
@@ -150,10 +152,10 @@ def _in_order(one: _Moment, other: _Moment, chance: random.Random) -> Asked:
     """Which of two was first, the earlier being `one`: in words, or whether they came as the question has them."""
     asked, turned = [one.clause, other.clause], chance.random() < 0.5
     fields = {"one": (asked[turned],), "other": (asked[not turned],)}
+    evidence = tuple(sorted({one.shown, other.shown}))
     claims = (
-        (ORDER, Claim(fields, answer=sentence(f"first {one.clause}, then {other.clause}"))),
-        (IS_BEFORE, Claim(fields, not turned)),
+        (ORDER, Claim(fields, answer=sentence(f"first {one.clause}, then {other.clause}"), evidence=evidence)),
+        (IS_BEFORE, Claim(fields, not turned, evidence=evidence)),
     )
     form, claim = chance.choice(claims)
-    evidence = tuple(sorted({one.shown, other.shown}))
-    return replace(worded(chance, claim, form, Phrasing.TRAINING), evidence=evidence)
+    return worded(chance, claim, form, Phrasing.TRAINING)

@@ -120,8 +120,8 @@ def quiz(
         claim = _drawn(chance, claims[key], form)
         if claim is not None:
             asked = worded(chance, claim, form, phrasing)
-            if len(claim.evidence) < len(shown.seen):
-                asked = replace(asked, evidence=claim.evidence)
+            if len(asked.evidence) >= len(shown.seen):
+                asked = replace(asked, evidence=())
             found.setdefault(asked.question, asked)
     return list(found.values())
 
@@ -139,7 +139,7 @@ def _drawn(chance: random.Random, claims: Sequence[Claim], form: Form) -> Claim 
 
 
 def worded(chance: random.Random, claim: Claim, form: Form, phrasing: Phrasing) -> Asked:
-    """A claim in words of its form, without its evidence."""
+    """A claim in words of its form."""
     template = chance.choice(templates(claim.templates or form.templates, phrasing))
     question = template.format(**{name: chance.choice(words) for name, words in claim.fields.items()})
     if phrasing is Phrasing.TRAINING and chance.random() < _WRAPPED:
@@ -148,4 +148,4 @@ def worded(chance: random.Random, claim: Claim, form: Form, phrasing: Phrasing) 
     if form.templates == "presence" and (claim.described or not claim.verdict) and chance.random() < _DESCRIBED:
         question += " Describe it."
         answer = f"Yes, {claim.described}." if claim.described else answer
-    return Asked(form.topic, question[0].upper() + question[1:], answer, claim.verdict)
+    return Asked(form.topic, question[0].upper() + question[1:], answer, claim.verdict, claim.evidence)
