@@ -32,6 +32,7 @@ WHOLE = ScoreType.parse("default")
 SEGMENTS = ScoreType.parse("segments_8_4")
 DUPLICATE = 2  # pass starts stay multiples of 4 frames
 FOR_WORDS = 512  # positions of a sequence that are kept for its words
+_LEAST_WEIGHT = 1e-6  # of a view that is sure of its no: its frames still have an order
 QUESTIONS_TOGETHER = 32  # of one video in one pass: every question's rows are compared with all others' to be hidden
 
 
@@ -194,11 +195,17 @@ class Reader:
 
 
 def _joined(parts: Sequence[QuestionReading]) -> QuestionReading:
-    """One window from its views, which are in the order of time."""
+    """One window from its views, which are in the order of time.
+
+    Attention is shared out within a view, among however many frames it has and whether or not they show what is asked
+    for: frames of a short view count for less, and so do those of a view that says no.
+    """
+    if len(parts) == 1:
+        return parts[0]
     clearest = max(parts, key=lambda part: part.probability)
     frames = sum(len(part.relevance) for part in parts)
-    # Attention is shared out within a view: the fewer frames it has, the more each gets for nothing.
-    relevance = [part.relevance * np.float32(len(part.relevance) / frames) for part in parts]
+    weights = [len(part.relevance) / frames * max(1 - part.no, _LEAST_WEIGHT) for part in parts]
+    relevance = [part.relevance * np.float32(weight) for part, weight in zip(parts, weights, strict=True)]
     return replace(clearest, relevance=np.concatenate(relevance))
 
 

@@ -107,7 +107,10 @@ def test_relevance_and_verdict_are_those_of_one_forward_over_everything(
 
 
 def test_a_window_in_several_views_is_weighed_together_and_as_clear_as_its_clearest() -> None:
-    """Attention is shared out among the frames of a view: in one of a tenth of them each gets ten times as much."""
+    """Attention is shared out among the frames of a view: in one of a tenth of them each gets ten times as much.
+
+    A view that says no counts for as little as it leaves of doubt.
+    """
     model, parts = tiny_xcomp(), [memory_tokens(frames, seed=frames) for frames in (12, 20, 3)]
     views = tuple(
         replace(READER.view(tokens), context=context) for tokens, context in zip(parts, (0, 9, 2), strict=True)
@@ -117,7 +120,9 @@ def test_a_window_in_several_views_is_weighed_together_and_as_clear_as_its_clear
     clearest_views = set()
     for question, reading in zip(QUESTIONS, readings, strict=True):
         books = [Book(model, tokens, question, 24, view.context) for tokens, view in zip(parts, views, strict=True)]
-        expected = [book.relevance * frames / 24 for book, frames in zip(books, shown, strict=True)]
+        expected = [
+            book.relevance * frames / 24 * (1 - book.said[1]) for book, frames in zip(books, shown, strict=True)
+        ]
         np.testing.assert_allclose(reading.relevance, np.concatenate(expected), rtol=1e-4)
         clearest = max(books, key=lambda book: book.probability)
         assert (reading.yes, reading.no, reading.unclear) == pytest.approx(clearest.said, rel=1e-4)
