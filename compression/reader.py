@@ -32,8 +32,8 @@ WHOLE = ScoreType.parse("default")
 SEGMENTS = ScoreType.parse("segments_8_4")
 DUPLICATE = 2  # pass starts stay multiples of 4 frames
 FOR_WORDS = 512  # positions of a sequence that are kept for its words
-_LEAST_WEIGHT = 1e-6  # of a view that is sure of its no: its frames still have an order
 QUESTIONS_TOGETHER = 32  # of one video in one pass: every question's rows are compared with all others' to be hidden
+_LEAST_WEIGHT = 1e-6  # of a view that is sure of its no: its frames still have an order
 
 
 class Reader:
