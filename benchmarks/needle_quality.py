@@ -62,7 +62,7 @@ from standwatch.compression.world.artwork import Artwork
 from standwatch.compression.world.camera import Camera, UInt8Array
 from standwatch.compression.world.director import direct
 from standwatch.compression.world.kinds import Role, of_role
-from standwatch.compression.world.script import Doing, What
+from standwatch.compression.world.script import DOWN, What
 from standwatch.compression.world.seeing import Seen
 from standwatch.compression.world.truth import is_clear, named
 from standwatch.configs.schema import ModelConfig
@@ -78,7 +78,6 @@ _QUALITY = 28  # x264's constant rate factor, the middle of those of training
 _SEED = TEST_SEEDS + (1 << 20)  # benchmarks.quality takes those before
 _FALL, _FIRE = "fall", "fire"
 _KINDS = tuple(kind.name for kind in of_role(Role.RIDER, Role.ANIMAL, Role.VEHICLE, Role.THING))
-_DOWN = frozenset({Doing.FALLING, Doing.LYING, Doing.RISING})
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +138,7 @@ def _needle(seed: int, turn: int, artwork: Artwork, frames: int) -> Needle | Non
 
 
 def _shows(seen: Sequence[Seen], what: str) -> bool:
-    found = [one for one in seen if one.doing in _DOWN] if what == _FALL else named(seen, what)
+    found = [one for one in seen if one.doing in DOWN] if what == _FALL else named(seen, what)
     return any(is_clear(one) for one in found)
 
 

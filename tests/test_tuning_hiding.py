@@ -1,6 +1,7 @@
 """Moments hidden among frames of other scenes: where they are, what is asked, what may not be asked."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -96,6 +97,43 @@ def test_what_happened_to_anything_at_all_is_not_asked() -> None:
     anything = Asked(Topic.EVENT, "Something left the picture, right?", "Yes.", True, (1,))
     pool = [scene(0, "dog", asked=(anything,)), scene(1, "ball")]
     assert not any(one.topic is Topic.EVENT for segment in segments(pool) for one in segment.asked)
+
+
+def people(number: int, *doing: str) -> Example:
+    """A scene of somebody who does this in one frame after the other."""
+    one = scene(number, frames=len(doing))
+    return replace(one, objects=tuple((Object("person", "red", BOX, each),) for each in doing))
+
+
+def fell(segment: Example) -> list[Asked]:
+    return [one for one in segment.asked if one.topic is Topic.EVENT]
+
+
+def test_whether_anyone_fell_is_asked_among_people_who_stand_and_walk() -> None:
+    """By hand: the frames of the fallen scene in which she falls, lies and gets up are the evidence."""
+    fallen = people(0, "walking", "falling", "lying", "getting up", "standing")
+    pool = [fallen, *(people(number, "standing", "walking", "kneeling", "running") for number in range(1, 9))]
+    verdicts = set()
+    for segment in segments(pool, frames=16):
+        starts = [at for at, first in enumerate(segment.features[:, 0, 0].tolist()) if first == 0.0]
+        assert fell(segment)
+        for one in fell(segment):
+            assert one.verdict is bool(starts)
+            assert one.evidence == tuple(start + after for start in starts for after in (1, 2, 3))
+            verdicts.add(one.verdict)
+    assert verdicts == {True, False}
+
+
+def test_whether_anyone_fell_is_not_asked_where_that_is_not_known_or_nobody_is_there() -> None:
+    things = [scene(10 + number, kind) for number, kind in enumerate(("bus", "drum"))]
+    unknown = [people(number, "standing", "") for number in range(4)]
+    lying = [people(number, "lying", "lying", "standing") for number in range(4)]
+    asked = {
+        name: [one.verdict for segment in segments([*pool, *things], frames=8) for one in fell(segment)]
+        for name, pool in (("nobody", things), ("unknown", unknown), ("lying", lying))
+    }
+    assert not asked["nobody"] and not asked["unknown"]
+    assert set(asked["lying"]) == {True}
 
 
 def test_what_came_or_went_first_is_what_the_frames_show() -> None:

@@ -4,6 +4,9 @@ Lessons are windows of a few frames, a look back goes over segments of 64. Frame
 other, make a segment at no cost: they are encoded already, and what they show is known. Asked is only what stays true
 however many frames come before and behind: whether something was there, or happened, and what came or went first. In
 segments of a few frames that is the shortest way to learn what earlier and later are.
+
+Most of what happened is denied where nothing is that it could have happened to. Whether anyone fell is asked by what
+the people in every frame do: among people who stand and walk, too, a fall is to be found, and to be denied.
 """
 
 import random
@@ -15,17 +18,19 @@ import torch
 
 from standwatch.compression.tuning.examples import Example, Object
 from standwatch.compression.tuning.phrases_events import verbs
-from standwatch.compression.tuning.quiz import IS_BEFORE, ORDER, PAST_PRESENCE, Asked, worded
-from standwatch.compression.tuning.quiz_claims import VERDICTS, Claim, Phrasing, Topic
-from standwatch.compression.tuning.quiz_subjects import BY_KIND, THINGS, Subject
+from standwatch.compression.tuning.quiz import EVENT, IS_BEFORE, ORDER, PAST_PRESENCE, Asked, worded
+from standwatch.compression.tuning.quiz_claims import VERDICTS, Claim, Field, Phrasing, Topic
+from standwatch.compression.tuning.quiz_subjects import BY_KIND, PEOPLE, THINGS, Subject
 from standwatch.compression.tuning.quiz_words import sentence
-from standwatch.compression.world.kinds import KINDS
-from standwatch.compression.world.script import What
+from standwatch.compression.world.kinds import KINDS, Role
+from standwatch.compression.world.script import DOWN, What
 
 _GAP_MS = 2_000
 _QUESTIONS = 12  # for what was there, at most
 _ORDERS = 6
-_WITH_EVENT = 0.5  # part of the segments that hide what happened in one of their scenes
+_FALLS = 2  # questions for one, at most
+_WITH_EVENT = 0.4  # part of the segments that hide what happened in one of their scenes
+_WITH_FALL = 0.3  # part in which nobody lies on the ground, or in half of them somebody in one scene
 _ANY_KIND = (THINGS[0].noun.any, THINGS[0].noun.a)
 _TRIES = 4  # per scene that a segment has room for
 _SEGMENTS_TRIED = 50
@@ -62,19 +67,26 @@ def hidden(pool: Sequence[Example], chance: random.Random, frames: int) -> Examp
 
 
 def _segment(pool: Sequence[Example], chance: random.Random, frames: int) -> Example:
-    happening = [one for one in pool if _events(one)] if chance.random() < _WITH_EVENT else []
-    first = chance.choice(happening or pool)
+    happening, sort = [one for one in pool if _events(one)], chance.random()
+    if happening and sort < _WITH_EVENT:
+        first = chance.choice(happening)
+        beside = [one for one in pool if not _alike(first, one)]
+    elif sort > 1 - _WITH_FALL:
+        fallen = [one for one in pool if _frames_down(one.objects[one.context :])]
+        beside = [one for one in pool if _frames_down(one.objects[one.context :]) == ()]
+        first = chance.choice(fallen if fallen and chance.random() < 0.5 else beside or pool)
+    else:
+        first, beside = chance.choice(pool), list(pool)
     scenes = [first]
-    for one in chance.sample(pool, min(len(pool), _TRIES * frames)):
-        fits = sum(len(scene.window_ms) for scene in (*scenes, one)) <= frames
-        if one is not first and fits and not (happening and _alike(first, one)):
+    for one in chance.sample(beside, min(len(beside), _TRIES * frames)):
+        if one is not first and sum(len(scene.window_ms) for scene in (*scenes, one)) <= frames:
             scenes.append(one)
     chance.shuffle(scenes)
     start = sum(len(one.window_ms) for one in scenes[: scenes.index(first)])
     objects = tuple(frame for one in scenes for frame in one.objects[one.context :])
     shown = _shown(objects)
-    asked = [*_presence(shown, len(objects), chance), *_orders(shown, len(objects), chance)]
-    if happening:
+    asked = [*_presence(shown, len(objects), chance), *_orders(shown, len(objects), chance), *_falls(objects, chance)]
+    if happening and sort < _WITH_EVENT:
         asked += [replace(one, evidence=tuple(start + at for at in one.evidence)) for one in _events(first)]
         absent = [one for one in happening if not any(_alike(one, scene) for scene in scenes)]
         asked += [_denied(one) for one in _events(chance.choice(absent))] if absent else []
@@ -85,6 +97,26 @@ def _segment(pool: Sequence[Example], chance: random.Random, frames: int) -> Exa
         asked=tuple(asked),
         source=f"hidden {' + '.join(one.source for one in scenes)}",
     )
+
+
+def _frames_down(objects: Sequence[Sequence[Object]]) -> tuple[int, ...] | None:
+    """The frames in which somebody falls, lies on the ground or gets up; None where it is not known what all do."""
+    doing = [{one.doing for one in frame if KINDS[one.name].role is Role.PERSON} for frame in objects]
+    if any("" in frame for frame in doing):
+        return None
+    return tuple(at for at, frame in enumerate(doing) if not frame.isdisjoint(DOWN))
+
+
+def _falls(objects: Sequence[Sequence[Object]], chance: random.Random) -> list[Asked]:
+    """Whether anyone fell, where there are people, and most frames show nobody on the ground."""
+    frames = _frames_down(objects)
+    people = any(KINDS[one.name].role is Role.PERSON for frame in objects for one in frame)
+    if not people or frames is None or len(frames) > len(objects) // 2:
+        return []
+    fields: dict[str, tuple[Field, ...]] = {"it": tuple(one.noun for one in PEOPLE), "verb": verbs(What.FALLS)}
+    claim = Claim(fields, bool(frames), templates=f"event {What.FALLS.name}", evidence=frames)
+    asked = [worded(chance, claim, EVENT, Phrasing.TRAINING) for _ in range(_FALLS)]
+    return list({one.question: one for one in asked}.values())
 
 
 def _events(example: Example) -> list[Asked]:

@@ -39,6 +39,7 @@ _TRIES = 5  # per question wanted
 PAST_PRESENCE = Form(Topic.PRESENCE, "past presence", quiz_frames.past_presence, frames=2)
 ORDER = Form(Topic.ORDER, "order", quiz_events.orders, frames=2, yes_no=False)
 IS_BEFORE = Form(Topic.ORDER, "is before", quiz_events.is_before, frames=2)
+EVENT = Form(Topic.EVENT, "event", quiz_events.events, frames=2, share=8)
 _FORMS = (
     Form(Topic.PRESENCE, "presence", quiz_frames.presence, share=2),
     PAST_PRESENCE,
@@ -61,7 +62,7 @@ _FORMS = (
     Form(Topic.DOING, "anyone is doing", quiz_moving.anyone_is_doing),
     Form(Topic.HEADING, "heading", quiz_moving.headings, frames=2, yes_no=False),
     Form(Topic.HEADING, "is heading", quiz_moving.is_heading, frames=2),
-    Form(Topic.EVENT, "event", quiz_events.events, frames=2, share=8),
+    EVENT,
     Form(Topic.EVENT, "event fire", quiz_events.fire, frames=2),
     Form(Topic.EVENT, "on fire", quiz_events.on_fire, frames=2),
     ORDER,

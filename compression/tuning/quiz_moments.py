@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from standwatch.compression.tuning.quiz_subjects import Subject
 from standwatch.compression.tuning.shown import ANYTHING, LASTING, Shown, role_words
 from standwatch.compression.world.kinds import KINDS, Role
-from standwatch.compression.world.script import Doing, Event, What
+from standwatch.compression.world.script import DOWN, Doing, Event, What
 from standwatch.compression.world.seeing import Seen
 from standwatch.compression.world.truth import is_clear
 
 _STILL = frozenset({Doing.STANDING, Doing.KNEELING})
-_DOWN = frozenset({Doing.FALLING, Doing.LYING, Doing.RISING})
 _WAITED_MS = 3_000  # standing that is seen for so long is waiting
 _PART = 0.6  # of an object that comes or goes, visible outside: more of it, and it was there already
 
@@ -117,7 +116,7 @@ def _lasts(shown: Shown, event: Event) -> bool:
     frames = _frames_during(shown, event)
     clear = [(frame, one) for frame in frames if (one := shown.one(event.actor, frame)) and is_clear(one)]
     if event.what is What.FALLS:
-        return any(one.doing in _DOWN for _, one in clear)
+        return any(one.doing in DOWN for _, one in clear)
     if event.what is What.WAITS:
         return bool(clear) and shown.times_ms[clear[-1][0]] - shown.times_ms[clear[0][0]] >= _WAITED_MS
     return any(_clear(one) and one.name == "fire" for frame, _ in clear for one in shown.seen[frame])

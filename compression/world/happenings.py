@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from standwatch.compression.world.perspective import Lens
-from standwatch.compression.world.script import Actor, Doing, Event, Leg, Scene, What
+from standwatch.compression.world.script import DOWN, Actor, Doing, Event, Leg, Scene, What
 from standwatch.compression.world.sites import Place, Zone
 
 Span = tuple[float, float]  # [from, to) in milliseconds
@@ -16,7 +16,6 @@ Span = tuple[float, float]  # [from, to) in milliseconds
 _WAITS_MS = 5_000  # standing for so long is waiting
 _LASTING = frozenset({What.WAITS, What.FALLS, What.IS_LEFT_BEHIND, What.BURNS})
 _STILL = frozenset({Doing.STANDING, Doing.KNEELING})
-_DOWN = frozenset({Doing.FALLING, Doing.LYING, Doing.RISING})
 _MOVING = frozenset({Doing.WALKING, Doing.RUNNING, Doing.MOVING})
 
 
@@ -127,7 +126,7 @@ def _falls(actor: Actor) -> Iterator[Event]:
         if leg.doing is Doing.FALLING:
             end_ms = leg.end_ms
             for later in actor.legs[place + 1 :]:
-                if later.doing not in _DOWN:
+                if later.doing not in DOWN:
                     break
                 end_ms = later.end_ms
             yield _event(What.FALLS, actor, leg.start_ms, end_ms)
