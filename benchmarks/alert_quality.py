@@ -57,7 +57,7 @@ from standwatch.pipeline.types import Alert, Evidence, QueryKind, Reading, ReadR
 
 TARGET = 0.95
 TOLERANCE_MS = 5_000
-FALL = StandingQuery("fall", "Did anyone fall?", every_ms=5_000, window_ms=8_000, open_at=0.97, close_at=0.95)
+FALL = StandingQuery("fall", "Did anyone fall?", every_ms=5_000, window_ms=8_000, open_at=0.9, close_at=0.7)
 PAST = frozenset({FALL.query_id})  # asked of the whole window; all others of its last frame
 _PER_MINUTE = 4.0  # acts, as in the demo's drawn feeds
 _SIDE_PX = 224  # what is clear is defined for pictures of this size

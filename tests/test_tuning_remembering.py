@@ -87,6 +87,20 @@ def test_the_readout_learns_alone_and_is_then_at_the_distance_of_words() -> None
     assert abs(distance - own.lexicon.distance) < 1e-3 * distance
 
 
+def test_the_readout_learns_to_be_read_by_who_stays_as_it_is() -> None:
+    reader, _ = trained(Stage.REMEMBER, trained(Stage.READOUT, None, 30)[0], 150)
+    before = {name: one for name, one in reader.learnt().items() if not name.startswith("readout.")}
+    own = Learner(fresh_xcomp(), TOKENIZER, Stage.RECALL, Recipe(learning_rate=5e-3, warm_up=0.0), rank=4)
+    own.take(before)
+    assert own.examine(EXAMPLES) != {Topic.PRESENCE: [True, True]}, "its own readout is new"
+    for step in range(100):
+        own.gradients(EXAMPLES, 3, random.Random(step))
+        own.step(step, 120)
+    assert own.examine(EXAMPLES) == {Topic.PRESENCE: [True, True]}
+    for name, one in own.learnt().items():
+        assert name.startswith("readout.") or torch.equal(one, before[name]), name
+
+
 def test_answers_are_learnt_from_memory_alone_and_from_frames_too() -> None:
     aligned, _ = trained(Stage.READOUT, None, 30)
     own, _ = trained(Stage.REMEMBER, aligned, 150)

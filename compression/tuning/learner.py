@@ -4,7 +4,8 @@ align      the projector, towards the words for what cells show (`alignment`)
 tune       projector and additions of low rank, by answering with all tokens of every frame in sight
 compress   the same, with LP-Comp between the layers: supervised compression tuning (spec §11) at low rank
 readout    the readout, towards the words for what frames show (`remembering`)
-remember   all three, by answering as in `compress` and, each time, from memory's one token per frame alone
+recall     the readout, by answering from memory's one token per frame alone; who reads it stays as it is
+remember   all three, by answering as in `compress` and, each time, as in `recall`
 
 Where answers are learnt, so is where to look for them (`looking`). Each stage goes on from the one before. Vision and
 the weights that the base model came with never change.
@@ -50,7 +51,11 @@ class Stage(str, Enum):
     TUNE = "tune"
     COMPRESS = "compress"
     READOUT = "readout"
+    RECALL = "recall"
     REMEMBER = "remember"
+
+
+_OF_READOUT = (Stage.READOUT, Stage.RECALL)  # nothing else learns in these
 
 
 def whole_schedule(layers: int, tokens_per_frame: int) -> Schedule:
@@ -66,13 +71,15 @@ class Learner:
         model.requires_grad_(False)
         adapt(model.decoder, rank, seed=0)
         model.projector.float().requires_grad_(True)  # its steps too are smaller than bfloat16 can tell
+        if stage in _OF_READOUT:
+            model.requires_grad_(False)  # gradients of what does not learn take time
         self._drawn = True  # the projector: nobody has trained it yet
         self._readout: Readout | None = None  # there is none before its stage
-        if stage in (Stage.READOUT, Stage.REMEMBER):
+        if stage in (*_OF_READOUT, Stage.REMEMBER):
             self._readout = self._drawn_readout()
         self.lexicon = lexicon_of(model.decoder.embed_tokens.weight, tokenizer.encode)
         # Once aligned they take smaller steps: otherwise they have left the words before they are understood.
-        pace = 1.0 if stage in (Stage.ALIGN, Stage.READOUT) else _ALIGNED_PACE
+        pace = 1.0 if stage in (Stage.ALIGN, *_OF_READOUT) else _ALIGNED_PACE
         self._optimizer = torch.optim.AdamW(
             [{"params": self._translating(), "pace": pace}, {"params": self._reading(), "pace": 1.0}],
             lr=recipe.learning_rate,
@@ -200,13 +207,13 @@ class Learner:
 
     def _translating(self) -> list[nn.Parameter]:
         """The weights of this stage that make tokens for the language model to read."""
-        modules: list[nn.Module] = [] if self._stage is Stage.READOUT else [self._model.projector]
+        modules: list[nn.Module] = [] if self._stage in _OF_READOUT else [self._model.projector]
         modules += [self._readout] if self._readout else []
         return [weight for module in modules for weight in module.parameters()]
 
     def _reading(self) -> list[nn.Parameter]:
         """The weights of this stage that read."""
-        if self._stage in (Stage.ALIGN, Stage.READOUT):
+        if self._stage in (Stage.ALIGN, *_OF_READOUT):
             return []
         return [one for layer in self.decoder.stack for one in layer.parameters() if one.requires_grad]
 
@@ -227,7 +234,7 @@ class Learner:
         frames = self._videos(examples)
         if self._stage is Stage.REMEMBER:
             return loss(self._model.lpcomp_schedule, frames) + loss(self.schedule, self._remembered(frames))
-        return loss(self.schedule, frames)
+        return loss(self.schedule, self._remembered(frames) if self._readout else frames)
 
     def _marks(self, example: Example) -> dict[str, list[bool]]:
         if self._stage is Stage.ALIGN:
