@@ -26,18 +26,20 @@ def shapes() -> dict[str, tuple[int, ...]]:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a mapping)
 
 
-def test_it_holds_the_projector_and_an_addition_for_every_linear_layer_of_the_language_model() -> None:
+def test_it_holds_projector_and_readout_and_an_addition_for_every_linear_layer_of_the_language_model() -> None:
     found = shapes()
     projector = {name: shape for name, shape in found.items() if name.startswith("model.mm_projector.")}
     expected = [(WIDTH, CELL), (WIDTH,), (WIDTH, WIDTH), (WIDTH,), (CELL,), (CELL,)]
     assert sorted(projector.values()) == sorted(expected)
+    readout = {name: shape for name, shape in found.items() if name.startswith("readout.")}
+    assert sorted(readout.values()) == sorted([(WIDTH, WIDTH), (WIDTH,)] * 2)
     rank = found["model.layers.0.self_attn.q_proj.weight.down"][0]
     additions = {}
     for layer in range(LAYERS):
         for part, (rows, columns) in SHAPES.items():
             additions[f"model.layers.{layer}.{part}.weight.down"] = (rank, columns)
             additions[f"model.layers.{layer}.{part}.weight.up"] = (rows, rank)
-    assert {name: shape for name, shape in found.items() if name not in projector} == additions
+    assert {name: shape for name, shape in found.items() if name not in projector | readout} == additions
 
 
 def test_it_is_small_enough_to_come_along() -> None:
