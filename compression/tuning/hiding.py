@@ -67,13 +67,14 @@ def hidden(pool: Sequence[Example], chance: random.Random, frames: int) -> Examp
 
 
 def _segment(pool: Sequence[Example], chance: random.Random, frames: int) -> Example:
-    happening, sort = [one for one in pool if _events(one)], chance.random()
-    if happening and sort < _WITH_EVENT:
+    sort = chance.random()
+    happening = [one for one in pool if _events(one)] if sort < _WITH_EVENT else []
+    if happening:
         first = chance.choice(happening)
         beside = [one for one in pool if not _alike(first, one)]
     elif sort > 1 - _WITH_FALL:
-        fallen = [one for one in pool if _frames_down(one.objects[one.context :])]
-        beside = [one for one in pool if _frames_down(one.objects[one.context :]) == ()]
+        down = {id(one): _frames_down(one.objects[one.context :]) for one in pool}
+        fallen, beside = [one for one in pool if down[id(one)]], [one for one in pool if down[id(one)] == ()]
         first = chance.choice(fallen if fallen and chance.random() < 0.5 else beside or pool)
     else:
         first, beside = chance.choice(pool), list(pool)
@@ -86,7 +87,7 @@ def _segment(pool: Sequence[Example], chance: random.Random, frames: int) -> Exa
     objects = tuple(frame for one in scenes for frame in one.objects[one.context :])
     shown = _shown(objects)
     asked = [*_presence(shown, len(objects), chance), *_orders(shown, len(objects), chance), *_falls(objects, chance)]
-    if happening and sort < _WITH_EVENT:
+    if happening:
         asked += [replace(one, evidence=tuple(start + at for at in one.evidence)) for one in _events(first)]
         absent = [one for one in happening if not any(_alike(one, scene) for scene in scenes)]
         asked += [_denied(one) for one in _events(chance.choice(absent))] if absent else []
