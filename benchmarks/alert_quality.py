@@ -3,10 +3,8 @@
 Feeds of different sites, with scenes and places of test seeds, are filmed at the rate that is sampled, coded as H.264,
 published, and watched by the pipeline in one process: its ffmpeg, memory, windows, reader and alerts as a run has them,
 in the demo's configuration. Every yes/no query of the demo is asked of every feed, with its own period, window and
-thresholds, and whether anyone fell in the last eight seconds, which the demo does not ask: this model takes much for a
-fall, so that alert opens only where it is all but sure. Their words are among those of training, the scenes are not.
-Only the words about an alert are left out, and no window is passed over for being late: how fast this machine is shall
-not count.
+thresholds. Their words are among those of training, the scenes are not. Only the words about an alert are left out, and
+no window is passed over for being late: how fast this machine is shall not count.
 
 The truth is the renderer's, frame by frame. Somebody has fallen from the beginning of the fall until they are up again.
 What counts as right, false, found and missed, with a tolerance of 5 s, stands at the top of `alert_matching`. An alert
@@ -57,8 +55,7 @@ from standwatch.pipeline.types import Alert, Evidence, QueryKind, Reading, ReadR
 
 TARGET = 0.95
 TOLERANCE_MS = 5_000
-FALL = StandingQuery("fall", "Did anyone fall?", every_ms=5_000, window_ms=8_000, open_at=0.9, close_at=0.7)
-PAST = frozenset({FALL.query_id})  # asked of the whole window; all others of its last frame
+PAST = frozenset({"fall"})  # asked of the whole window; all others of its last frame
 _PER_MINUTE = 4.0  # acts, as in the demo's drawn feeds
 _SIDE_PX = 224  # what is clear is defined for pictures of this size
 _TELL_EVERY_MS = 300_000
@@ -217,7 +214,6 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     asked = queries_from_file(Path(str(files("standwatch.configs") / "demo-queries.yaml")))
     queries = [replace(query, feeds=("*",)) for query in asked if query.kind is QueryKind.YES_NO]
-    queries.append(FALL)
     model = (f"model.checkpoint={chosen.checkpoint or tuned_folder()}", f"model.dtype={quick_dtype()}")
     with tempfile.TemporaryDirectory(prefix="standwatch-bench-") as root:
         config = configuration(Path(root), *in_step(chosen.feeds), *model, f"model.threads={torch.get_num_threads()}")
