@@ -55,7 +55,7 @@ from standwatch.pipeline.types import Alert, Evidence, QueryKind, Reading, ReadR
 
 TARGET = 0.95
 TOLERANCE_MS = 5_000
-PAST = frozenset({"fall"})  # asked of the whole window; all others of its last frame
+_FALL = "fall"  # asked of the whole window; all others of its last frame
 _PER_MINUTE = 4.0  # acts, as in the demo's drawn feeds
 _SIDE_PX = 224  # what is clear is defined for pictures of this size
 _TELL_EVERY_MS = 300_000
@@ -171,7 +171,7 @@ def answer(query_id: str, film: Shown, frame: int) -> bool | None:
     Raises ValueError for a query whose truth is not known here.
     """
     seen, t_ms = film.seen[frame], film.times_ms[frame]
-    if query_id == "fall":
+    if query_id == _FALL:
         falls = (one for one in film.events if one.what is What.FALLS and one.start_ms <= t_ms < one.end_ms)
         down = {one.actor for one in falls}
         return present([one for one in seen if one.actor in down], "person")
@@ -225,7 +225,7 @@ def main(arguments: list[str] | None = None) -> int:
         said = watched(config, queries, feeds, inference, inference)
     total = Tally()
     for query in queries:
-        rules = Rules(query.every_ms, TOLERANCE_MS, query.window_ms if query.query_id in PAST else 0)
+        rules = Rules(query.every_ms, TOLERANCE_MS, query.window_ms if query.query_id == _FALL else 0)
         counts = Tally()
         for feed_id, film in films.items():
             own = (one for one in said if (one.query.query_id, one.feed_id) == (query.query_id, feed_id))

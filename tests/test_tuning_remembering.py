@@ -41,11 +41,16 @@ def trained(stage: Stage, start: Learner | None, steps: int, model: XComp | None
     own = Learner(model or fresh_xcomp(), TOKENIZER, stage, Recipe(learning_rate=5e-3, warm_up=0.0), rank=4)
     if start is not None:
         own.take({name: weight.clone() for name, weight in start.learnt().items()})
+    return own, train(own, steps)
+
+
+def train(own: Learner, steps: int) -> list[float]:
+    """The losses of so many steps."""
     losses = []
     for step in range(steps):
         losses.append(own.gradients(EXAMPLES, 3, random.Random(step)))
         own.step(step, steps + 20)
-    return own, losses
+    return losses
 
 
 def test_every_object_of_a_frame_has_an_equal_share_of_its_words() -> None:
@@ -94,9 +99,7 @@ def test_the_readout_learns_to_be_read_by_who_stays_as_it_is() -> None:
     own = Learner(fresh_xcomp(), TOKENIZER, Stage.RECALL, Recipe(learning_rate=5e-3, warm_up=0.0), rank=4)
     own.take(before | turned)
     assert own.examine(EXAMPLES) != {Topic.PRESENCE: [True, True]}
-    for step in range(100):
-        own.gradients(EXAMPLES, 3, random.Random(step))
-        own.step(step, 120)
+    train(own, 100)
     assert own.examine(EXAMPLES) == {Topic.PRESENCE: [True, True]}
     for name, one in own.learnt().items():
         assert name.startswith("readout.") or torch.equal(one, before[name]), name

@@ -54,6 +54,11 @@ class Example:
         return self.times_ms[self.context :]
 
     @property
+    def window_objects(self) -> tuple[tuple[Object, ...], ...]:
+        """Of the frames that are asked about."""
+        return self.objects[self.context :]
+
+    @property
     def duration_s(self) -> float:
         """Of the window that is asked about: each frame as long as the gap between two, one frame a second."""
         frames = len(self.window_ms)

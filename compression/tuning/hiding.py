@@ -73,9 +73,7 @@ def _segment(pool: Sequence[Example], chance: random.Random, frames: int) -> Exa
         first = chance.choice(happening)
         beside = [one for one in pool if not _alike(first, one)]
     elif sort > 1 - _WITH_FALL:
-        down = {id(one): _frames_down(one.objects[one.context :]) for one in pool}
-        fallen, beside = [one for one in pool if down[id(one)]], [one for one in pool if down[id(one)] == ()]
-        first = chance.choice(fallen if fallen and chance.random() < 0.5 else beside or pool)
+        first, beside = _one_fall_or_none(pool, chance)
     else:
         first, beside = chance.choice(pool), list(pool)
     scenes = [first]
@@ -84,7 +82,7 @@ def _segment(pool: Sequence[Example], chance: random.Random, frames: int) -> Exa
             scenes.append(one)
     chance.shuffle(scenes)
     start = sum(len(one.window_ms) for one in scenes[: scenes.index(first)])
-    objects = tuple(frame for one in scenes for frame in one.objects[one.context :])
+    objects = tuple(frame for one in scenes for frame in one.window_objects)
     shown = _shown(objects)
     asked = [*_presence(shown, len(objects), chance), *_orders(shown, len(objects), chance), *_falls(objects, chance)]
     if happening:
@@ -98,6 +96,14 @@ def _segment(pool: Sequence[Example], chance: random.Random, frames: int) -> Exa
         asked=tuple(asked),
         source=f"hidden {' + '.join(one.source for one in scenes)}",
     )
+
+
+def _one_fall_or_none(pool: Sequence[Example], chance: random.Random) -> tuple[Example, list[Example]]:
+    """A scene in which somebody is down, or, as often, another; and those in which nobody is, to stand beside it."""
+    down = [(one, _frames_down(one.window_objects)) for one in pool]
+    fallen = [one for one, frames in down if frames]
+    beside = [one for one, frames in down if frames == ()]
+    return chance.choice(fallen if fallen and chance.random() < 0.5 else beside or pool), beside
 
 
 def _frames_down(objects: Sequence[Sequence[Object]]) -> tuple[int, ...] | None:

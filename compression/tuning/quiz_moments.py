@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from standwatch.compression.tuning.quiz_subjects import Subject
 from standwatch.compression.tuning.shown import ANYTHING, LASTING, Shown, role_words
 from standwatch.compression.world.kinds import KINDS, Role
-from standwatch.compression.world.script import DOWN, Doing, Event, What
+from standwatch.compression.world.script import DOWN, STILL, Doing, Event, What
 from standwatch.compression.world.seeing import Seen
 from standwatch.compression.world.truth import is_clear
 
-_STILL = frozenset({Doing.STANDING, Doing.KNEELING})
 _WAITED_MS = 3_000  # standing that is seen for so long is waiting
 _PART = 0.6  # of an object that comes or goes, visible outside: more of it, and it was there already
 
@@ -56,7 +55,7 @@ def is_evident(shown: Shown, event: Event) -> bool:
         return _changes_zone(shown, event)
     if event.what in (What.STOPS, What.IS_TAKEN):
         before, after = _neighbours(shown, event.actor, event.start_ms)
-        wanted = _STILL if event.what is What.STOPS else {Doing.CARRIED}
+        wanted = STILL if event.what is What.STOPS else {Doing.CARRIED}
         return _clear(before) and after is not None and is_clear(after) and after.doing in wanted
     if event.what is What.IS_LEFT_BEHIND:
         return _is_left(shown, event)
@@ -126,7 +125,7 @@ def _may_wait(shown: Shown, subject: Subject) -> bool:
     """Whether one of them stands so long that somebody would say it waits, whatever came before."""
     since: dict[int, int] = {}
     for t_ms, seen in zip(shown.times_ms, shown.seen, strict=True):
-        still = (one for one in subject.among(seen) if one.doing in _STILL and KINDS[one.name].role is not Role.THING)
+        still = (one for one in subject.among(seen) if one.doing in STILL and KINDS[one.name].role is not Role.THING)
         if any(t_ms - since.setdefault(one.actor, t_ms) >= _WAITED_MS for one in still):
             return True
     return False

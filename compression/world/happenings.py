@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from standwatch.compression.world.perspective import Lens
-from standwatch.compression.world.script import DOWN, Actor, Doing, Event, Leg, Scene, What
+from standwatch.compression.world.script import DOWN, STILL, Actor, Doing, Event, Leg, Scene, What
 from standwatch.compression.world.sites import Place, Zone
 
 Span = tuple[float, float]  # [from, to) in milliseconds
 
 _WAITS_MS = 5_000  # standing for so long is waiting
 _LASTING = frozenset({What.WAITS, What.FALLS, What.IS_LEFT_BEHIND, What.BURNS})
-_STILL = frozenset({Doing.STANDING, Doing.KNEELING})
 _MOVING = frozenset({Doing.WALKING, Doing.RUNNING, Doing.MOVING})
 
 
@@ -109,12 +108,12 @@ def _side(actor: Actor, t_ms: float) -> bool:
 
 def _stops(actor: Actor, view: list[Span]) -> Iterator[Event]:
     for place, leg in enumerate(actor.legs[1:], 1):
-        if leg.doing not in _STILL or actor.legs[place - 1].doing not in _MOVING or not _within(leg.start_ms, view):
+        if leg.doing not in STILL or actor.legs[place - 1].doing not in _MOVING or not _within(leg.start_ms, view):
             continue
         yield _event(What.STOPS, actor, leg.start_ms, leg.start_ms)
         end_ms = leg.end_ms
         for later in actor.legs[place + 1 :]:
-            if later.doing not in _STILL:
+            if later.doing not in STILL:
                 break
             end_ms = later.end_ms
         if end_ms - leg.start_ms >= _WAITS_MS:

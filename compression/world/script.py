@@ -35,6 +35,7 @@ class Doing(str, Enum):
 
 POSES = (Doing.STANDING, Doing.WALKING, Doing.RUNNING, Doing.KNEELING, Doing.LYING)  # a picture of a person shows them
 MOVING = frozenset({Doing.WALKING, Doing.RUNNING, Doing.MOVING, Doing.CARRIED})
+STILL = frozenset({Doing.STANDING, Doing.KNEELING})
 DOWN = frozenset({Doing.FALLING, Doing.LYING, Doing.RISING})  # from the beginning of a fall to its end
 
 
