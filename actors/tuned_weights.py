@@ -29,6 +29,17 @@ def quick_dtype() -> str:
     return "bfloat16" if able.get("amx_bf16") or able.get("avx512_bf16") else "float32"
 
 
+def demo_settings(checkpoint: Path) -> list[str]:
+    """What of the demo's configuration depends on this machine: its weights, their precision, and the pace.
+
+    Two cores without native bfloat16 keep up with one frame per second of each feed, not with two
+    (`benchmarks.demo_speed`).
+    """
+    dtype = quick_dtype()
+    pace = [] if dtype == "bfloat16" else ["decode.sample_fps=1"]
+    return [f"model.checkpoint={checkpoint}", f"model.dtype={dtype}", *pace]
+
+
 def make_tuned(tell: Tell) -> Path:
     """See that the demo's checkpoint is there, and return its folder.
 

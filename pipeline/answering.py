@@ -94,13 +94,16 @@ class Answering:
         """What is to be answered now, in the order of time: alerts do not go back, so late windows must not overtake.
 
         Which windows those are when it is late, and which are skipped, `QueryBook.due` decides. Each is handed out
-        once, until it is settled or forgotten. A query's first sight of a feed is written down at once, so that a
-        crash does not move where it began.
+        once, until it is settled or forgotten. Words take far longer than a verdict: of all that is to be told in words
+        only the earliest is handed out, behind every verdict, so that none waits for more than one text.
+        A query's first sight of a feed is written down at once, so that a crash does not move where it began.
         """
-        dues = self._book.due(progress)
+        dues = sorted(self._book.due(progress), key=lambda due: due.window.to_ms)
         if self._book.pairs - self._known_pairs:
             self._save()
-        return sorted(dues, key=lambda due: due.window.to_ms)
+        texts = [due for due in dues if due.query.kind is QueryKind.TEXT]
+        self._book.give_back(texts[1:])
+        return [due for due in dues if due.query.kind is not QueryKind.TEXT] + texts[:1]
 
     def wanted(self, due: Due, reading: Reading) -> Int64Array:
         """Indices into `reading.frame_ms` of the frames whose evidence `conclude` needs, in the order of time."""

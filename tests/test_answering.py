@@ -184,6 +184,20 @@ def test_a_window_given_back_is_due_again_and_a_concluded_one_is_not(tmp_path: P
     assert desk.answering.due([progress(FIRST)]) == [person]
 
 
+def test_verdicts_wait_for_one_text_at_most(tmp_path: Path) -> None:
+    texts = [replace(QUERY, query_id=name, kind=QueryKind.TEXT) for name in ("report", "story")]
+    desk = Desk(tmp_path, [*texts, QUERY], RISES)
+
+    def handed_out(watermark_ms: int) -> list[tuple[str, int]]:
+        return [(due.query.query_id, (due.window.to_ms - FIRST) // EVERY) for due in desk.round(watermark_ms)]
+
+    assert handed_out(FIRST) == [("person", 0), ("report", 0)]
+    assert handed_out(FIRST + EVERY) == [("person", 1), ("story", 0)]
+    assert handed_out(FIRST + EVERY) == [("report", 1)]
+    assert handed_out(FIRST + EVERY) == [("story", 1)]
+    assert handed_out(FIRST + EVERY) == [], "every text is written once"
+
+
 def test_forgetting_what_is_outstanding_goes_back_to_what_was_settled(desk: Desk) -> None:
     desk.round(FIRST)
     (due,) = desk.answering.due([progress(FIRST + EVERY)])
