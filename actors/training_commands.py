@@ -9,6 +9,7 @@ import typer
 
 from standwatch.actors.base_weights import base_folder, held
 from standwatch.actors.drawings import SETS, TRAINING, load_drawings
+from standwatch.actors.tuned_weights import quick_dtype
 from standwatch.compression.tuning.takes import RARE, subjects
 from standwatch.configs.schema import ModelConfig
 from standwatch.pipeline.errors import BadInput
@@ -118,7 +119,9 @@ def run(
         bool, typer.Option("--compile", help="Fuse the layers' small steps first; needs a C++ compiler.")
     ] = False,
     gpu: Annotated[bool, typer.Option("--gpu", help="A GPU for each worker.")] = False,
-    dtype: Annotated[str, typer.Option(help="Precision of the base model's weights.")] = "bfloat16",
+    dtype: Annotated[
+        str | None, typer.Option(help="Precision of the base model's weights; else the quickest of this machine.")
+    ] = None,
 ) -> None:
     """Go through one stage on Ray Train. The same command goes on where a run was stopped."""
     if stage not in _STAGES:
@@ -175,8 +178,9 @@ def release(
     print(f"{to}: {to.stat().st_size / 1e6:.1f} MB")
 
 
-def base_model(dtype: str = "bfloat16", gpu: bool = False) -> ModelConfig:
-    """The base weights of the user's cache, in this precision. Raises BadInput where they are missing."""
+def base_model(dtype: str | None = None, gpu: bool = False) -> ModelConfig:
+    """The base weights of the user's cache, in this precision or else the quickest; raises BadInput without them."""
     folder = base_folder()
     held(folder)
-    return ModelConfig(checkpoint=str(folder), dtype=dtype, device="cuda" if gpu else "cpu")
+    quick = "bfloat16" if gpu else quick_dtype()
+    return ModelConfig(checkpoint=str(folder), dtype=dtype or quick, device="cuda" if gpu else "cpu")

@@ -30,7 +30,7 @@ import torch
 from benchmarks.models import verdict
 from standwatch.actors.drawings import TRAINING
 from standwatch.actors.lesson_footage import load_artwork, recoded
-from standwatch.actors.tuned_weights import tuned_folder
+from standwatch.actors.tuned_weights import quick_dtype, tuned_folder
 from standwatch.compression.asking import Inquiry, ask
 from standwatch.compression.checkpoint import load_model
 from standwatch.compression.compressor import Compressor, FeedClip, Float16Array
@@ -216,7 +216,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--checkpoint", default="")
     chosen = parser.parse_args(arguments)
-    seeker = Seeker(ModelConfig(checkpoint=chosen.checkpoint or str(tuned_folder()), dtype="bfloat16"))
+    seeker = Seeker(ModelConfig(checkpoint=chosen.checkpoint or str(tuned_folder()), dtype=quick_dtype()))
     ways: dict[str, Callable[[Float16Array, str, float], Int64Array]] = {
         "global": partial(seeker.in_passes, WHOLE),
         "windows": partial(seeker.in_passes, SEGMENTS),

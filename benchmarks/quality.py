@@ -36,7 +36,7 @@ from matplotlib.figure import Figure
 from benchmarks.models import verdict
 from standwatch.actors.drawings import TRAINING, UNSEEN
 from standwatch.actors.lesson_footage import Film, load_artwork, seen_by
-from standwatch.actors.tuned_weights import tuned_folder
+from standwatch.actors.tuned_weights import quick_dtype, tuned_folder
 from standwatch.compression.checkpoint import load_model
 from standwatch.compression.compressor import Float16Array
 from standwatch.compression.prompt import prefix_ids
@@ -130,8 +130,9 @@ class Examiner:
         if self.model.readout is None:
             return tokens
         prefix = decoder.embed(prefix_ids(self._tokenizer))
-        (left,) = left_of(decoder, self.model.lpcomp_schedule, prefix, [tokens])
-        return self.model.readout(left)[:, None]
+        (left,) = left_of(decoder, self.model.memory_schedule, prefix, [tokens])
+        read: torch.Tensor = self.model.readout(left)
+        return read
 
 
 def kinds_named(text: str) -> set[str]:
@@ -256,7 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--plot", type=Path, metavar="FILE.png")
     parser.add_argument("--checkpoint", default="")
     chosen = parser.parse_args(arguments)
-    model = ModelConfig(checkpoint=chosen.checkpoint or str(tuned_folder()), dtype="bfloat16")
+    model = ModelConfig(checkpoint=chosen.checkpoint or str(tuned_folder()), dtype=quick_dtype())
     examiner = Examiner(model)
     examples = filmed(examiner, TRAINING, chosen.takes)
     seen = [mark for example in examples for mark in examiner.marks(example)]

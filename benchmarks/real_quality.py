@@ -26,7 +26,7 @@ from PIL import Image, ImageDraw
 
 from benchmarks.models import verdict
 from standwatch.actors.footage import TRAINED_PART, Footage, UInt8Array, bundled, frames_of
-from standwatch.actors.tuned_weights import tuned_folder
+from standwatch.actors.tuned_weights import quick_dtype, tuned_folder
 from standwatch.compression.checkpoint import load_model
 from standwatch.compression.compressor import Compressor, FeedClip, Float16Array
 from standwatch.compression.questions import Questions
@@ -215,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sheet", type=Path, metavar="FILE.png")
     parser.add_argument("--checkpoint", default="")
     chosen = parser.parse_args(arguments)
-    examiner = Examiner(ModelConfig(checkpoint=chosen.checkpoint or str(tuned_folder()), dtype="bfloat16"))
+    examiner = Examiner(ModelConfig(checkpoint=chosen.checkpoint or str(tuned_folder()), dtype=quick_dtype()))
     videos = {video.name: video for video in bundled()}
     found = [examiner.judge(watched, held_out(videos[watched.video])) for watched in WATCHED]
     if chosen.sheet:

@@ -1,9 +1,9 @@
 """What a step of training takes, and on a GPU whether it learns what a CPU would.
 
-Stored lessons are learnt from with the base model and nothing learnt before, in bfloat16. `STAGE` lines give seconds a
-step, the median of five after three that warm up, with the optimizer's part, and the GPU memory it took at most. With
-`--gpu` `training_gradients` says by how much the gradients of one step on five lessons, in float32, differ from the
-CPU's: the length of the difference by the length of the CPU's.
+Stored lessons are learnt from with the base model and nothing learnt before, in the precision that training takes by
+itself. `STAGE` lines give seconds a step, the median of five after three that warm up, with the optimizer's part, and
+the GPU memory it took at most. With `--gpu` `training_gradients` says by how much the gradients of one step on five
+lessons, in float32, differ from the CPU's: the length of the difference by the length of the CPU's.
 
     python -m benchmarks.training_speed --lessons FOLDER [--batch 64] [--compile] [--gpu]
 """
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.gpu:
         print(torch.cuda.get_device_name())
     for stage in STAGES:
-        own = learner(stage, base_model("bfloat16", chosen.gpu), chosen.compile)
+        own = learner(stage, base_model(gpu=chosen.gpu), chosen.compile)
         seconds = step_seconds(own, lessons, chosen.batch)
         memory = f", {torch.cuda.max_memory_allocated() / 1e9:.0f} GB" if chosen.gpu else ""
         print(f"{stage.value}: {seconds:.3f} s for a step of {chosen.batch} lessons{memory}", flush=True)

@@ -46,8 +46,8 @@ def check_layout(own: Mapping[str, Shape], found: Mapping[str, Shape]) -> None:
     )
     if any(name.startswith(READOUT) for name in missing):
         problem += (
-            f"; {READOUT}* turns a frame's last token into the one that memory keeps and is no part of the published "
-            "checkpoint: put the standwatch.safetensors that its training wrote beside the weights, "
+            f"; {READOUT}* turns what LP-Comp leaves of a frame into the one token that memory keeps and is no part of "
+            "the published checkpoint: put the standwatch.safetensors that its training wrote beside the weights, "
             "or set model.frame_tokens=16"
         )
     raise ValueError(problem)

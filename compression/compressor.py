@@ -96,7 +96,8 @@ class Compressor:
         advanced = self._segments.advance(opened, videos, slots)
         if self._model.readout is None:
             return [state for state, _ in advanced], list(tokens)
-        return [state for state, _ in advanced], [self._model.readout(final).to(torch.float16) for _, final in advanced]
+        read = [self._model.readout(left).to(torch.float16) for _, left in advanced]
+        return [state for state, _ in advanced], read
 
     def _batch_size(self) -> int:
         return CPU_BATCH if self._model.config.device == "cpu" else GPU_BATCH

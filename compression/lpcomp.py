@@ -21,7 +21,7 @@ from standwatch.configs.schema import LanguageConfig
 
 @dataclass(frozen=True, eq=False)
 class Appended:
-    """What came of frames appended to some caches: the caches after them, and final states, normed.
+    """What came of frames appended to some caches: the caches after them, and states behind the last layer, normed.
 
     `prefix` [P, D] is None unless a cache was empty before; `frames` has [F, n_last, D] for each cache.
     """
@@ -59,8 +59,11 @@ class Decoder(nn.Module):
         return (hidden @ self.embed_tokens.weight.T).float()
 
     def empty(self, schedule: Schedule, prefix: Tensor, capacity: int, room: int = 0) -> VideoCache:
-        """A cache without frames. ValueError if the schedule is another model's, or for too many positions."""
-        if schedule.layers != self.config.layers:
+        """A cache without frames. ValueError if the schedule has more layers, or for too many positions.
+
+        Under a schedule that ends before the last layer frames run as far as it, and nothing can be asked about them.
+        """
+        if schedule.layers > self.config.layers:
             raise ValueError(f"schedule: is of {schedule.layers} layers, this decoder has {self.config.layers}")
         return VideoCache.empty(self.config, schedule, prefix, capacity, room)
 
@@ -78,7 +81,7 @@ class Decoder(nn.Module):
         rows = torch.cat([video.flatten(0, 1) for video in videos])
         if newborn is not None:  # one run of the prefix serves all
             rows = torch.cat((newborn.prefix, rows))
-        for index, layer in enumerate(self.stack):
+        for index, layer in enumerate(self.stack[: schedule.layers]):
             if index in schedule.drop_steps:
                 rows = drop(rows, prefix, schedule, index)
             counts = [count * schedule.tokens_by_layer[index] for count in frames]

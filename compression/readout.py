@@ -1,16 +1,39 @@
-"""Decides how a compressed frame becomes readable: from the last layer back to the input space (DESIGN §1)."""
+"""Decides how a compressed frame becomes one readable token: from inside the decoder to its input space (DESIGN §1).
+
+The last layer is no place to read from: there a frame's last token prepares the next word, and hardly tells what the
+frame shows. The mean of the tokens that a third of the layers leave does, better than that of the projector's.
+"""
 
 from torch import Tensor, nn
 
+from standwatch.compression.cells import Standard
+from standwatch.compression.schedule import Schedule
+
+_PART = 3  # of the layers one in so many runs
+
+
+def readable(schedule: Schedule) -> Schedule:
+    """LP-Comp as far as frames go through it to be read."""
+    return schedule.first(max(1, schedule.layers // _PART))
+
 
 class Readout(nn.Module):
-    """Final-layer state of a frame's one token -> a soft token of the language model's input space."""
+    """What LP-Comp leaves of a frame behind the layers of `readable` -> one soft token of the model's input space."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.standard = Standard(width)
         self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
 
-    def forward(self, final: Tensor) -> Tensor:
-        """[..., D], normed as before the head -> [..., D]."""
-        tokens: Tensor = self.mlp(final)
+    def forward(self, states: Tensor) -> Tensor:
+        """[..., n, D], normed as before the head -> [..., 1, D]."""
+        tokens: Tensor = self.mlp(self.standard(_mean(states)))
         return tokens
+
+    def measure(self, states: Tensor) -> None:
+        """Take mean and spread of what it will be given from many states [..., n, D]."""
+        self.standard.measure(_mean(states))
+
+
+def _mean(states: Tensor) -> Tensor:
+    return states.float().mean(-2, keepdim=True)

@@ -40,6 +40,10 @@ class Schedule:
         """Tokens per frame that layer 0..layers-1 sees."""
         return self.lengths[1:]
 
+    def first(self, layers: int) -> "Schedule":
+        """The same, ended behind that many layers."""
+        return Schedule(self.kept[: layers + 1])
+
     def survivors(self, layer: int) -> tuple[int, ...]:
         """0-based places, within a frame's tokens as layer-1 saw them, that layer `layer` still sees."""
         before, after = self.kept[layer], set(self.kept[layer + 1])

@@ -96,8 +96,8 @@ class SegmentBuilder:
     ) -> list[tuple[OpenSegments, Tensor]]:
         """Append new frames [F, n, D] of each feed, at their slots [F], to both of its open segments.
 
-        All feeds go through as one batch. Returns each feed's state then, and the final states [F, n_last, D] of its
-        frames in the segment that they are read in. Raises ValueError for slots that do not follow.
+        All feeds go through as one batch. Returns each feed's state then, and the states [F, n_last, D] that the last
+        layer leaves of its frames in the segment that they are read in. Raises ValueError for slots that do not follow.
         """
         for state, video, own in zip(states, videos, slots, strict=True):
             _check_slots(state, video, own)

@@ -72,13 +72,15 @@ def forward(
     checkpointing: bool = False,
     hear: Hear | None = None,
 ) -> Tensor:
-    """Embedded rows [R, D] of some samples, one after the other, to the final states, normed, of those that are left.
+    """Embedded rows [R, D] of some samples, one after the other, to the states, normed, of those that are left.
+
+    The last layer is the schedule's, which may end before the decoder's.
 
     With `checkpointing` only each layer's input is kept, and the layer runs again for its gradients; then nobody can
     `hear` them.
     """
     stage: _Stage | None = None
-    for index, layer in enumerate(decoder.stack):
+    for index, layer in enumerate(decoder.stack[: schedule.layers]):
         n = schedule.tokens_by_layer[index]
         if index in schedule.drop_steps:
             rows = _dropped(rows, layouts, schedule, index)

@@ -10,7 +10,7 @@ from standwatch.compression.checkpoint_layout import by_parameter, check_layout
 from standwatch.compression.dinov2 import FrameTower
 from standwatch.compression.lpcomp import Decoder
 from standwatch.compression.merging import Projector, merge, merge_schedule
-from standwatch.compression.readout import Readout
+from standwatch.compression.readout import Readout, readable
 from standwatch.compression.schedule import Schedule, runnable_schedule
 from standwatch.compression.vision import VisionTower
 from standwatch.configs.schema import ModelConfig
@@ -59,6 +59,11 @@ class XComp(nn.Module):
     def reading_schedule(self) -> Schedule:
         """What the decoder does with frames from memory: LP-Comp in full, or nothing where they are compressed."""
         return runnable_schedule(self.config.language.layers, self.config.frame_tokens, self.config.keep)
+
+    @property
+    def memory_schedule(self) -> Schedule:
+        """What LP-Comp does with frames before memory where that holds one token of each."""
+        return readable(self.lpcomp_schedule)
 
     @property
     def decoder(self) -> Decoder:

@@ -16,6 +16,7 @@ from torch import Tensor
 from standwatch.compression.compressor import Compressor, FeedClip, Float16Array
 from standwatch.compression.fingerprint import token_space
 from standwatch.compression.preprocess import preprocess
+from standwatch.compression.schedule import Schedule
 from standwatch.compression.segments import OpenSegments, SegmentBuilder
 from standwatch.compression.xcomp import XComp, build
 from standwatch.configs.schema import LanguageConfig, ModelConfig, VisionConfig
@@ -37,7 +38,8 @@ def clip(frames: int, height: int = 96, width: int = 96, seed: int = 0, first: i
 
 
 def segments_of(model: XComp) -> SegmentBuilder:
-    return SegmentBuilder(model.decoder, model.lpcomp_schedule, PREFIX, model.config.segment_frames)
+    schedule = model.memory_schedule if model.reads_one_token else model.lpcomp_schedule
+    return SegmentBuilder(model.decoder, schedule, PREFIX, model.config.segment_frames)
 
 
 def compressor_of(config: ModelConfig) -> Compressor:
@@ -132,20 +134,21 @@ def test_open_segments_hold_what_memory_will_give_back() -> None:
             torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=0)
 
 
-def test_one_token_is_the_readout_of_the_frames_last_token_in_its_segment() -> None:
+def test_one_token_is_the_readout_of_what_a_third_of_the_layers_leave_of_a_frame_in_its_segment() -> None:
     """Frame by frame from the book: the older of the frame's two segments, one forward over it, the readout."""
     model, clips = tiny_xcomp(ONE), [clip(4, seed=seed, first=4 * seed) for seed in range(6)]
     _, tokens = tokens_of(ONE_TOKEN, clips)
     assert tokens.shape == (24, 1, 24)
     pixels = torch.stack([preprocess(one.frames, 96) for one in clips])
     video = model.compress(pixels).flatten(0, 1).half().float()
-    plain = PlainXComp(model.decoder, model.lpcomp_schedule)
+    plain = PlainXComp(model.decoder, Schedule(model.lpcomp_schedule.kept[:5]))  # four layers of twelve
     assert model.readout is not None
     for half in range(3):
         frames = range(max(0, 8 * (half - 1)), 8 * (half + 1))
         forward = plain.forward(PREFIX, video[list(frames)], torch.empty(0, 24))
-        last = model.readout(forward.hidden[len(PREFIX) :].float())
-        near(tokens[8 * half : 8 * half + 8, 0], last[-8:].half().numpy())
+        left = forward.hidden[len(PREFIX) :].float().unflatten(0, (len(frames), -1))
+        read = model.readout.mlp(model.readout.standard(left.mean(1)))
+        near(tokens[8 * half : 8 * half + 8, 0], read[-8:].half().numpy())
 
 
 def test_one_token_depends_on_the_frames_before_it_in_its_segment_and_on_no_earlier_one() -> None:

@@ -31,6 +31,13 @@ def test_suffix_keeps_the_last_places_and_uniform_spreads() -> None:
     assert build_schedule(28, 16, "uniform").survivors(3) == (0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15)
 
 
+def test_a_schedule_that_ends_earlier_is_the_same_up_to_there() -> None:
+    whole = build_schedule(28, 16, "suffix")
+    assert whole.first(9).layers == 9
+    assert whole.first(9).tokens_by_layer == whole.tokens_by_layer[:9]
+    assert whole.first(28) == whole
+
+
 def test_an_unknown_way_of_keeping_is_refused() -> None:
     with pytest.raises(ValueError, match="keep"):
         build_schedule(28, 16, "prefix")

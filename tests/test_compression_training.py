@@ -471,17 +471,17 @@ def test_video_tokens_are_without_gradient_where_none_is_wanted() -> None:
 
 
 def test_a_readout_learns_with_the_compressor_that_it_reads() -> None:
-    """Frames to final states without any text, read out, and read again as one token per frame."""
+    """Frames through a third of the layers without any text, read out, and read again as one token per frame."""
     model, _ = model_that_learns(TINY_ONE)
     assert model.readout is not None
     tokens, prefix = video_tokens(model, seen_clips(8)), model.decoder.embed([1, 2])
     rows = torch.cat((prefix, tokens.flatten(0, 1)))
-    states = forward(model.decoder, model.lpcomp_schedule, [Layout(2, 8, 0)], rows)
+    states = forward(model.decoder, model.memory_schedule, [Layout(2, 8, 0)], rows)
     with torch.no_grad():
-        empty = model.decoder.empty(model.lpcomp_schedule, prefix, 8)
+        empty = model.decoder.empty(model.memory_schedule, prefix, 8)
         appended = model.decoder.append([empty], [tokens]).frames[0].flatten(0, 1)
     torch.testing.assert_close(states[2:], appended, atol=1e-4, rtol=0)
-    read = model.readout(states[2:])[:, None]
+    read = model.readout(states[2:].unflatten(0, (8, -1)))
     mean_loss(model.decoder, model.reading_schedule, [sample_of(read)]).backward()
     learners = (*model.readout.parameters(), *model.projector.parameters())
     assert all(weight.grad is not None and weight.grad.any() for weight in learners)

@@ -1,12 +1,15 @@
-"""The small file that comes with Standwatch: what is in it, that it fits its base, and how large it is."""
+"""The small file that comes with Standwatch: what is in it, that it fits its base, how large it is, how it is run."""
 
 import re
 from pathlib import Path
 
+import pytest
+import torch
 from safetensors import safe_open
 
 from standwatch.actors.base_weights import BASE
-from standwatch.actors.tuned_weights import RELEASE
+from standwatch.actors.tuned_weights import RELEASE, demo_settings
+from standwatch.configs.load import load_config
 
 LAYERS, WIDTH, KV_WIDTH, MLP_WIDTH = 30, 576, 192, 1536
 CELL = 2 * BASE.tower.feature_width  # mean and deviation
@@ -32,7 +35,7 @@ def test_it_holds_projector_and_readout_and_an_addition_for_every_linear_layer_o
     expected = [(WIDTH, CELL), (WIDTH,), (WIDTH, WIDTH), (WIDTH,), (CELL,), (CELL,)]
     assert sorted(projector.values()) == sorted(expected)
     readout = {name: shape for name, shape in found.items() if name.startswith("readout.")}
-    assert sorted(readout.values()) == sorted([(WIDTH, WIDTH), (WIDTH,)] * 2)
+    assert sorted(readout.values()) == sorted([(WIDTH, WIDTH)] * 2 + [(WIDTH,)] * 4)
     rank = found["model.layers.0.self_attn.q_proj.weight.down"][0]
     additions = {}
     for layer in range(LAYERS):
@@ -40,6 +43,14 @@ def test_it_holds_projector_and_readout_and_an_addition_for_every_linear_layer_o
             additions[f"model.layers.{layer}.{part}.weight.down"] = (rank, columns)
             additions[f"model.layers.{layer}.{part}.weight.up"] = (rows, rank)
     assert {name: shape for name, shape in found.items() if name not in projector | readout} == additions
+
+
+def test_a_cpu_without_native_bfloat16_watches_half_as_many_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    assert demo_settings(Path("small")) == ["model.checkpoint=small", "model.dtype=float32", "decode.sample_fps=1"]
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert demo_settings(Path("small")) == ["model.checkpoint=small", "model.dtype=bfloat16"]
+    assert load_config("demo", None, ()).decode.sample_fps == 2
 
 
 def test_it_is_small_enough_to_come_along() -> None:

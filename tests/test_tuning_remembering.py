@@ -4,6 +4,7 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -71,11 +72,11 @@ def test_what_is_left_of_frames_in_training_is_what_appending_them_leaves() -> N
     model = fresh_xcomp()
     prefix = model.decoder.embed([1, 2, 3])
     videos = [normal(3, 4, 24, seed=5), normal(1, 4, 24, seed=6)]
-    left = left_of(model.decoder, model.lpcomp_schedule, prefix, videos)
+    left = left_of(model.decoder, model.memory_schedule, prefix, videos)
     for video, own in zip(videos, left, strict=True):
-        empty = model.decoder.empty(model.lpcomp_schedule, prefix, len(video))
+        empty = model.decoder.empty(model.memory_schedule, prefix, len(video))
         live = model.decoder.append([empty], [video]).frames[0]
-        torch.testing.assert_close(own[:, None], live, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(own, live, rtol=1e-4, atol=1e-4)
 
 
 def test_the_readout_learns_alone_and_is_then_at_the_distance_of_words() -> None:
@@ -123,6 +124,28 @@ def test_a_readout_is_taken_over_where_one_was_learnt() -> None:
     assert not any(name.startswith("readout.") for name in without.learnt())
 
 
+def test_a_readout_of_another_kind_is_left_out_only_where_a_new_one_is_learnt() -> None:
+    learnt = trained(Stage.READOUT, None, 1)[0].learnt()
+    older = {name: one for name, one in learnt.items() if not name.startswith("readout.standard")}
+    first, then = (Learner(fresh_xcomp(), TOKENIZER, stage, Recipe(), 4) for stage in (Stage.READOUT, Stage.RECALL))
+    first.take(older)
+    with pytest.raises(ValueError, match=r"missing standard\."):
+        then.take(older)
+
+
+def test_the_readout_measures_what_it_is_given_once() -> None:
+    own, _ = trained(Stage.READOUT, None, 0)
+    own.begin(EXAMPLES)
+    model = fresh_xcomp()
+    prefix = model.decoder.embed(prefix_ids(TOKENIZER))
+    videos = [model.projector(one.features.float()) for one in EXAMPLES]
+    means = torch.cat(left_of(model.decoder, model.memory_schedule, prefix, videos)).mean(1)
+    torch.testing.assert_close(own.learnt()["readout.standard.bias"], means.mean(0), rtol=1e-4, atol=1e-4)
+    again, _ = trained(Stage.READOUT, own, 0)
+    again.begin(EXAMPLES[:1])
+    assert torch.equal(again.learnt()["readout.standard.bias"], own.learnt()["readout.standard.bias"])
+
+
 def test_what_is_released_remembers_live_as_it_was_learnt(tmp_path: Path) -> None:
     base = tmp_path / "base"
     save_with_tokenizer(fresh_xcomp(), base)
@@ -137,6 +160,6 @@ def test_what_is_released_remembers_live_as_it_was_learnt(tmp_path: Path) -> Non
     assert live.readout is not None
     prefix = live.decoder.embed(prefix_ids(TOKENIZER))
     frames = live.projector(EXAMPLES[0].features.float())
-    empty = live.decoder.empty(live.lpcomp_schedule, prefix, len(frames))
+    empty = live.decoder.empty(live.memory_schedule, prefix, len(frames))
     tokens = live.readout(live.decoder.append([empty], [frames]).frames[0])
     torch.testing.assert_close(tokens, own.tokens(EXAMPLES[0]), rtol=0.05, atol=0.05)

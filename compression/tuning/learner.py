@@ -73,7 +73,7 @@ class Learner:
         model.projector.float().requires_grad_(True)  # its steps too are smaller than bfloat16 can tell
         if stage in _OF_READOUT:
             model.requires_grad_(False)  # gradients of what does not learn take time
-        self._drawn = True  # the projector: nobody has trained it yet
+        self._drawn = self._readout_drawn = True  # projector and readout: nobody has trained them yet
         self._readout: Readout | None = None  # there is none before its stage
         if stage in (*_OF_READOUT, Stage.REMEMBER):
             self._readout = self._drawn_readout()
@@ -157,6 +157,8 @@ class Learner:
         projector = self._model.projector
         if self._stage is Stage.ALIGN and self._drawn and isinstance(projector, CellProjector):
             projector.standard.measure(torch.cat([example.features for example in examples]).to(self.device))
+        if self._stage is Stage.READOUT and self._readout and self._readout_drawn:
+            self._readout.measure(torch.cat(self._left(self._videos(examples))))
 
     @torch.no_grad()
     def finish(self, examples: Sequence[Example]) -> None:
@@ -166,7 +168,7 @@ class Learner:
             set_distance(self._model.projector, features.to(self.device), self.lexicon)
         if self._stage is Stage.READOUT and self._readout:
             left = self._left(self._videos(examples))
-            set_distance(self._readout, torch.cat(left).float(), self.lexicon)
+            set_distance(self._readout, torch.cat(left), self.lexicon)
 
     def learnt(self) -> dict[str, Tensor]:
         """All that training has changed, of any stage, float32, under its names in a checkpoint."""
@@ -179,18 +181,19 @@ class Learner:
     def take(self, learnt: Mapping[str, Tensor]) -> None:
         """Go on from what was learnt before. Raises ValueError if it is another model's.
 
-        A projector for other features than this model's is left out where a new one is to be aligned.
+        A projector for other features than this model's is left out where a new one is to be aligned, and a readout of
+        another kind where a new one is to be learnt.
         """
         own = {name.removeprefix(PROJECTOR): one for name, one in learnt.items() if name.startswith(PROJECTOR)}
         readout = {name.removeprefix(READOUT): one for name, one in learnt.items() if name.startswith(READOUT)}
         added = {name.removeprefix(DECODER): one for name, one in learnt.items() if name.endswith((".down", ".up"))}
         restore(self.decoder, added)
-        shapes = {name: one.shape for name, one in self._model.projector.state_dict().items()}
-        if self._stage is not Stage.ALIGN or shapes == {name: one.shape for name, one in own.items()}:
+        if self._stage is not Stage.ALIGN or _alike(self._model.projector, own):
             load_strictly(self._model.projector, own)
             self._drawn = False
-        if self._readout and readout:
-            self._readout.load_state_dict(readout)
+        if self._readout and readout and (self._stage is not Stage.READOUT or _alike(self._readout, readout)):
+            load_strictly(self._readout, readout)
+            self._readout_drawn = False
 
     def progress(self) -> dict[str, object]:
         """What a step needs of those before it besides the weights."""
@@ -274,9 +277,16 @@ class Learner:
         """What LP-Comp leaves of each video [F, n, D]."""
         prefix = self.decoder.embed(prefix_ids(self._tokenizer))
         with nullcontext() if self._stage is Stage.REMEMBER else torch.no_grad():
-            return left_of(self.decoder, self._model.lpcomp_schedule, prefix, videos)
+            return left_of(self.decoder, self._model.memory_schedule, prefix, videos)
 
     def _remembered(self, videos: Sequence[Tensor]) -> list[Tensor]:
         """What memory of one token per frame holds of each video [F, n, D], as [F, 1, D]."""
         assert self._readout is not None, "only the stages that have one ask"
-        return [self._readout(left.float())[:, None] for left in self._left(videos)]
+        return [self._readout(left) for left in self._left(videos)]
+
+
+def _alike(module: nn.Module, learnt: Mapping[str, Tensor]) -> bool:
+    """Whether weights are of a module of this shape."""
+    return {name: one.shape for name, one in module.state_dict().items()} == {
+        name: one.shape for name, one in learnt.items()
+    }

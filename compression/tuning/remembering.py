@@ -1,4 +1,4 @@
-"""Decides how memory's one token of a frame is learnt: what LP-Comp leaves of it, through the readout (DESIGN §1).
+"""Decides how memory's one token of a frame is learnt: what part of LP-Comp leaves, through the readout (DESIGN §1).
 
 Answering alone finds nothing in a readout drawn at random, as it finds nothing in such a projector. So the readout
 learns first that a frame's token is to be like the words for everything in the frame; then it is read.
@@ -18,15 +18,15 @@ from standwatch.compression.tuning.examples import Object
 
 
 def left_of(decoder: Decoder, schedule: Schedule, prefix: Tensor, videos: Sequence[Tensor]) -> list[Tensor]:
-    """Final states [F, D], normed, of each video [F, n, D] behind the prefix's rows [P, D]: what the readout is given.
+    """States [F, n_last, D], normed, of each video [F, n, D] behind the prefix's rows [P, D]: what a readout is given.
 
-    The schedule must end at one token per frame.
+    `schedule` is the model's `memory_schedule`.
     """
     layouts = [Layout(len(prefix), len(video), 0) for video in videos]
     rows = torch.cat([part for video in videos for part in (prefix, video.flatten(0, 1).to(prefix.dtype))])
-    states = forward(decoder, schedule, layouts, rows)
-    parts = torch.split(states, [layout.rows(schedule.tokens_by_layer[-1]) for layout in layouts])
-    return [part[len(prefix) :] for part in parts]
+    states, n = forward(decoder, schedule, layouts, rows), schedule.tokens_by_layer[-1]
+    parts = torch.split(states, [layout.rows(n) for layout in layouts])
+    return [torch.unflatten(part[len(prefix) :], 0, (-1, n)) for part in parts]
 
 
 def frame_targets(objects: Sequence[Object]) -> tuple[Tensor, ...]:
