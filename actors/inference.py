@@ -53,8 +53,7 @@ class Inference:
         self.frames_per_clip = model.config.vision.frames_per_clip
         self._grid = SegmentGrid(sample_fps, model.config.segment_frames)
         prefix = model.decoder.embed(prefix_ids(loaded.tokenizer))
-        schedule = model.memory_schedule if model.reads_one_token else model.lpcomp_schedule
-        builder = SegmentBuilder(model.decoder, schedule, prefix, model.config.segment_frames)
+        builder = SegmentBuilder(model.decoder, model.segment_schedule, prefix, model.config.segment_frames)
         # Open segments serve questions only where these see the same tokens: not those of the readout.
         self._serves_open = reading.method == "segments" and not model.reads_one_token
         self._compressor = Compressor(model, builder if self._serves_open or model.reads_one_token else None)

@@ -13,7 +13,7 @@ from rich.progress import SpinnerColumn, TextColumn
 
 from standwatch.actors import publisher
 from standwatch.actors.topics import open_sink, open_source
-from standwatch.actors.tuned_weights import demo_settings, make_tuned
+from standwatch.actors.tuned_weights import demo_settings, make_tuned, quick_dtype
 from standwatch.actors.weights_commands import progress
 from standwatch.configs.load import load_config, to_yaml
 from standwatch.pipeline.clock import now_ms, parse_rfc3339, rfc3339
@@ -64,7 +64,7 @@ def demo(
     model: list[str] = []
     if not untrained:
         with progress() as tell:
-            model = demo_settings(make_tuned(tell))
+            model = demo_settings(make_tuned(tell), quick_dtype())
     from standwatch.actors.watching import run_demo
 
     print(run_demo(for_ms, [*model, *(overrides or ())], drawn=not untrained).as_text())

@@ -5,6 +5,7 @@ Another release, or other base weights, are joined into another folder.
 """
 
 import hashlib
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,20 +23,23 @@ def tuned_folder() -> Path:
 
 
 def quick_dtype() -> str:
-    """The precision this machine's CPU multiplies fastest: bfloat16 where it does so natively."""
+    """The precision this machine's CPU multiplies fastest."""
     import torch
 
-    able = torch.cpu.get_capabilities()
+    return fastest(torch.cpu.get_capabilities())
+
+
+def fastest(able: Mapping[str, object]) -> str:
+    """The precision that a CPU of these abilities multiplies fastest: bfloat16 where it does so natively."""
     return "bfloat16" if able.get("amx_bf16") or able.get("avx512_bf16") else "float32"
 
 
-def demo_settings(checkpoint: Path) -> list[str]:
-    """What of the demo's configuration depends on this machine: its weights, their precision, and the pace.
+def demo_settings(checkpoint: Path, dtype: str) -> list[str]:
+    """What of the demo's configuration depends on the machine: its weights, their precision (the quickest), its pace.
 
     Two cores without native bfloat16 keep up with one frame per second of each feed, not with two
     (`benchmarks.demo_speed`).
     """
-    dtype = quick_dtype()
     pace = [] if dtype == "bfloat16" else ["decode.sample_fps=1"]
     return [f"model.checkpoint={checkpoint}", f"model.dtype={dtype}", *pace]
 

@@ -29,7 +29,7 @@ from benchmarks.questions import ROWS, SHARED, TEXT, WHOLE
 from standwatch.actors.freed_memory import give_back
 from standwatch.actors.inference import Inference
 from standwatch.actors.topology import LARGE_TENSOR
-from standwatch.actors.tuned_weights import demo_settings, make_tuned
+from standwatch.actors.tuned_weights import demo_settings, make_tuned, quick_dtype
 from standwatch.compression.asking import Inquiry, ask
 from standwatch.compression.checkpoint import load_model
 from standwatch.compression.frame_selection import relevant_layers
@@ -57,7 +57,8 @@ TARGET = 2 / 3
 def main() -> int:
     """Print what was measured; 1 when the load is too high."""
     cores = os.cpu_count() or 1
-    settings = [*demo_settings(make_tuned(lambda what, done, total: None)), f"model.threads={cores}"]
+    tuned = make_tuned(lambda what, done, total: None)
+    settings = [*demo_settings(tuned, quick_dtype()), f"model.threads={cores}"]
     own = load_config("demo", None, settings)
     config = load_config("demo", None, [*settings, f"decode.sample_fps={FPS}"])
     give_back(LARGE_TENSOR)  # as the worker does

@@ -130,7 +130,7 @@ class Examiner:
         if self.model.readout is None:
             return tokens
         prefix = decoder.embed(prefix_ids(self._tokenizer))
-        (left,) = left_of(decoder, self.model.memory_schedule, prefix, [tokens])
+        (left,) = left_of(self.model, prefix, [tokens])
         read: torch.Tensor = self.model.readout(left)
         return read
 

@@ -59,12 +59,13 @@ class Decoder(nn.Module):
         return (hidden @ self.embed_tokens.weight.T).float()
 
     def empty(self, schedule: Schedule, prefix: Tensor, capacity: int, room: int = 0) -> VideoCache:
-        """A cache without frames. ValueError if the schedule has more layers, or for too many positions.
+        """A cache without frames. ValueError if the schedule is another model's, or for too many positions.
 
         Under a schedule that ends before the last layer frames run as far as it, and nothing can be asked about them.
         """
-        if schedule.layers > self.config.layers:
-            raise ValueError(f"schedule: is of {schedule.layers} layers, this decoder has {self.config.layers}")
+        made_for = schedule.layers + schedule.behind
+        if made_for != self.config.layers:
+            raise ValueError(f"schedule: is of {made_for} layers, this decoder has {self.config.layers}")
         return VideoCache.empty(self.config, schedule, prefix, capacity, room)
 
     def append(self, caches: Sequence[VideoCache], videos: Sequence[Tensor]) -> Appended:

@@ -1,7 +1,7 @@
 """Decides how a compressed frame becomes one readable token: from inside the decoder to its input space (DESIGN §1).
 
-The last layer is no place to read from: there a frame's last token prepares the next word, and hardly tells what the
-frame shows. The mean of the tokens that a third of the layers leave does, better than that of the projector's.
+The last layer is no place to read from: there a frame's last token prepares the next word. From the mean of the tokens
+that a third of the layers leave more questions are answered right (standwatch/weights/README.md).
 """
 
 from torch import Tensor, nn

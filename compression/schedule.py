@@ -16,6 +16,7 @@ class Schedule:
     """
 
     kept: tuple[tuple[int, ...], ...]
+    behind: int = 0  # layers of the decoder behind its last one, where it ends early
 
     @property
     def layers(self) -> int:
@@ -42,7 +43,7 @@ class Schedule:
 
     def first(self, layers: int) -> "Schedule":
         """The same, ended behind that many layers."""
-        return Schedule(self.kept[: layers + 1])
+        return Schedule(self.kept[: layers + 1], self.behind + self.layers - layers)
 
     def survivors(self, layer: int) -> tuple[int, ...]:
         """0-based places, within a frame's tokens as layer-1 saw them, that layer `layer` still sees."""

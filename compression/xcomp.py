@@ -66,6 +66,11 @@ class XComp(nn.Module):
         return readable(self.lpcomp_schedule)
 
     @property
+    def segment_schedule(self) -> Schedule:
+        """What the decoder does with frames in the segments that are still open."""
+        return self.memory_schedule if self.reads_one_token else self.lpcomp_schedule
+
+    @property
     def decoder(self) -> Decoder:
         return self.model
 

@@ -38,8 +38,7 @@ def clip(frames: int, height: int = 96, width: int = 96, seed: int = 0, first: i
 
 
 def segments_of(model: XComp) -> SegmentBuilder:
-    schedule = model.memory_schedule if model.reads_one_token else model.lpcomp_schedule
-    return SegmentBuilder(model.decoder, schedule, PREFIX, model.config.segment_frames)
+    return SegmentBuilder(model.decoder, model.segment_schedule, PREFIX, model.config.segment_frames)
 
 
 def compressor_of(config: ModelConfig) -> Compressor:

@@ -72,7 +72,7 @@ def test_what_is_left_of_frames_in_training_is_what_appending_them_leaves() -> N
     model = fresh_xcomp()
     prefix = model.decoder.embed([1, 2, 3])
     videos = [normal(3, 4, 24, seed=5), normal(1, 4, 24, seed=6)]
-    left = left_of(model.decoder, model.memory_schedule, prefix, videos)
+    left = left_of(model, prefix, videos)
     for video, own in zip(videos, left, strict=True):
         empty = model.decoder.empty(model.memory_schedule, prefix, len(video))
         live = model.decoder.append([empty], [video]).frames[0]
@@ -139,7 +139,7 @@ def test_the_readout_measures_what_it_is_given_once() -> None:
     model = fresh_xcomp()
     prefix = model.decoder.embed(prefix_ids(TOKENIZER))
     videos = [model.projector(one.features.float()) for one in EXAMPLES]
-    means = torch.cat(left_of(model.decoder, model.memory_schedule, prefix, videos)).mean(1)
+    means = torch.cat(left_of(model, prefix, videos)).mean(1)
     torch.testing.assert_close(own.learnt()["readout.standard.bias"], means.mean(0), rtol=1e-4, atol=1e-4)
     again, _ = trained(Stage.READOUT, own, 0)
     again.begin(EXAMPLES[:1])

@@ -277,7 +277,7 @@ class Learner:
         """What LP-Comp leaves of each video [F, n, D]."""
         prefix = self.decoder.embed(prefix_ids(self._tokenizer))
         with nullcontext() if self._stage is Stage.REMEMBER else torch.no_grad():
-            return left_of(self.decoder, self._model.memory_schedule, prefix, videos)
+            return left_of(self._model, prefix, videos)
 
     def _remembered(self, videos: Sequence[Tensor]) -> list[Tensor]:
         """What memory of one token per frame holds of each video [F, n, D], as [F, 1, D]."""

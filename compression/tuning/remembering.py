@@ -10,21 +10,18 @@ import torch
 from torch import Tensor
 
 from standwatch.compression.labels import Layout
-from standwatch.compression.lpcomp import Decoder
-from standwatch.compression.schedule import Schedule
 from standwatch.compression.training import forward
 from standwatch.compression.tuning.alignment import POSES, QUESTIONS, shows_pose
 from standwatch.compression.tuning.examples import Object
+from standwatch.compression.xcomp import XComp
 
 
-def left_of(decoder: Decoder, schedule: Schedule, prefix: Tensor, videos: Sequence[Tensor]) -> list[Tensor]:
-    """States [F, n_last, D], normed, of each video [F, n, D] behind the prefix's rows [P, D]: what a readout is given.
-
-    `schedule` is the model's `memory_schedule`.
-    """
+def left_of(model: XComp, prefix: Tensor, videos: Sequence[Tensor]) -> list[Tensor]:
+    """What a readout is given of videos [F, n, D] behind the prefix's rows [P, D]: states [F, n_last, D], normed."""
+    schedule = model.memory_schedule
     layouts = [Layout(len(prefix), len(video), 0) for video in videos]
     rows = torch.cat([part for video in videos for part in (prefix, video.flatten(0, 1).to(prefix.dtype))])
-    states, n = forward(decoder, schedule, layouts, rows), schedule.tokens_by_layer[-1]
+    states, n = forward(model.decoder, schedule, layouts, rows), schedule.tokens_by_layer[-1]
     parts = torch.split(states, [layout.rows(n) for layout in layouts])
     return [torch.unflatten(part[len(prefix) :], 0, (-1, n)) for part in parts]
 
