@@ -33,7 +33,7 @@ def token_space(config: ModelConfig, weights: Mapping[str, Tensor]) -> str:
     }
     if one_token:
         shape |= {
-            "representation": f"readout of the mean of {config.tokens_per_frame}",
+            "representation": f"readout of the loudest of {config.tokens_per_frame}",
             "language": asdict(config.language),
             "keep": config.keep,
             "segment_frames": config.segment_frames,

@@ -1,7 +1,9 @@
 """Decides how a compressed frame becomes one readable token: from inside the decoder to its input space (DESIGN §1).
 
-The last layer is no place to read from: there a frame's last token prepares the next word. From the mean of the tokens
-that a third of the layers leave more questions are answered right (standwatch/weights/README.md).
+The last layer is no place to read from: there a frame's last token prepares the next word. What a third of the layers
+leave of a frame is some tokens yet, each of a part of it. All go through the same hidden layer, and what is loudest
+there in any of them is kept: a mean would blur one thing with another, and which is where
+(standwatch/weights/README.md).
 """
 
 from torch import Tensor, nn
@@ -23,17 +25,20 @@ class Readout(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.standard = Standard(width)
-        self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), _Loudest(), nn.Linear(width, width))
 
     def forward(self, states: Tensor) -> Tensor:
         """[..., n, D], normed as before the head -> [..., 1, D]."""
-        tokens: Tensor = self.mlp(self.standard(_mean(states)))
-        return tokens
+        token: Tensor = self.mlp(self.standard(states))
+        return token
 
     def measure(self, states: Tensor) -> None:
-        """Take mean and spread of what it will be given from many states [..., n, D]."""
-        self.standard.measure(_mean(states))
+        """Take mean and spread of what it will be given from many states [..., D]."""
+        self.standard.measure(states)
 
 
-def _mean(states: Tensor) -> Tensor:
-    return states.float().mean(-2, keepdim=True)
+class _Loudest(nn.Module):
+    """Of some tokens' channels the largest, [..., n, D] -> [..., 1, D] (as PointNet reads a set, arXiv 1612.00593)."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens.amax(-2, keepdim=True)

@@ -96,7 +96,7 @@ def test_the_readout_learns_alone_and_is_then_at_the_distance_of_words() -> None
 def test_the_readout_learns_to_be_read_by_who_stays_as_it_is() -> None:
     reader, _ = trained(Stage.REMEMBER, trained(Stage.READOUT, None, 30)[0], 150)
     before = reader.learnt()
-    turned = {name: -one for name, one in before.items() if name.startswith("readout.mlp.2")}
+    turned = {name: -one for name, one in before.items() if name.startswith("readout.mlp.3")}
     own = Learner(fresh_xcomp(), TOKENIZER, Stage.RECALL, Recipe(learning_rate=5e-3, warm_up=0.0), rank=4)
     own.take(before | turned)
     assert own.examine(EXAMPLES) != {Topic.PRESENCE: [True, True]}
@@ -139,8 +139,8 @@ def test_the_readout_measures_what_it_is_given_once() -> None:
     model = fresh_xcomp()
     prefix = model.decoder.embed(prefix_ids(TOKENIZER))
     videos = [model.projector(one.features.float()) for one in EXAMPLES]
-    means = torch.cat(left_of(model, prefix, videos)).mean(1)
-    torch.testing.assert_close(own.learnt()["readout.standard.bias"], means.mean(0), rtol=1e-4, atol=1e-4)
+    left = torch.cat(left_of(model, prefix, videos))
+    torch.testing.assert_close(own.learnt()["readout.standard.bias"], left.mean((0, 1)), rtol=1e-4, atol=1e-4)
     again, _ = trained(Stage.READOUT, own, 0)
     again.begin(EXAMPLES[:1])
     assert torch.equal(again.learnt()["readout.standard.bias"], own.learnt()["readout.standard.bias"])
