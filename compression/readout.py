@@ -32,10 +32,6 @@ class Readout(nn.Module):
         token: Tensor = self.mlp(self.standard(states))
         return token
 
-    def measure(self, states: Tensor) -> None:
-        """Take mean and spread of what it will be given from many states [..., D]."""
-        self.standard.measure(states)
-
 
 class _Loudest(nn.Module):
     """Of some tokens' channels the largest, [..., n, D] -> [..., 1, D] (as PointNet reads a set, arXiv 1612.00593)."""

@@ -158,7 +158,7 @@ class Learner:
         if self._stage is Stage.ALIGN and self._drawn and isinstance(projector, CellProjector):
             projector.standard.measure(torch.cat([example.features for example in examples]).to(self.device))
         if self._stage is Stage.READOUT and self._readout and self._readout_drawn:
-            self._readout.measure(torch.cat(self._left(self._videos(examples))))
+            self._readout.standard.measure(torch.cat(self._left(self._videos(examples))))
 
     @torch.no_grad()
     def finish(self, examples: Sequence[Example]) -> None:
