@@ -35,6 +35,7 @@ class Inquiry:
     context: int = 0
 
     def __post_init__(self) -> None:
+        self.cache.check_readable()
         if len(self.own) != len(self.rows) or not self.own:
             raise ValueError(f"own and rows must pair up, at least one; got {len(self.own)} and {len(self.rows)}")
         if not 0 <= self.context < self.cache.frames:

@@ -107,8 +107,10 @@ class Decoder(nn.Module):
         """Write text rows [m, D] behind all that `cache` holds; their normed final states [m, D], and the cache then.
 
         A row's position in layer l is that layer's own length, whatever was dropped before (spec §7.4).
-        Raises ValueError if the cache was made with less room, and if it holds no frames yet.
+        Raises ValueError if the cache was made with less room, if it holds no frames yet, and if its schedule ends
+        before the last layer.
         """
+        cache.check_readable()
         if not cache.started:
             raise ValueError("frames: the cache holds none, and its prefix runs with the first; add some before text")
         left = cache.room - cache.text

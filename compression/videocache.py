@@ -74,6 +74,14 @@ class VideoCache:
         """Where text stands in this layer: behind prefix and frames."""
         return len(self.prefix) + self.frames * self.schedule.tokens_by_layer[layer]
 
+    def check_readable(self) -> None:
+        """Raise ValueError where frames ran through the first layers only: text needs all."""
+        if self.schedule.behind:
+            raise ValueError(
+                f"schedule: ends {self.schedule.behind} layers before the decoder does, so no text can be read behind "
+                "its frames; use one of all layers"
+            )
+
     def first(self, frames: int) -> "VideoCache":
         """The cache as it was after its first frames, without text; nothing is copied."""
         assert 1 <= frames <= self.frames, "a cache can only go back to a place it has passed"

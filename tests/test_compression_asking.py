@@ -257,6 +257,8 @@ def test_inquiries_that_make_no_sense_are_refused_by_name() -> None:
             some(cache, [asking, outside])
     with pytest.raises(ValueError, match="context: 0 of 0 frames"):
         some(SHAPE.decoder.empty(SHAPE.schedule, SHAPE.rows(2), 3), [asking, asking])
+    with pytest.raises(ValueError, match="schedule: ends 2 layers before the decoder does"):
+        some(SHAPE.decoder.prefill(SHAPE.schedule.first(4), SHAPE.rows(2), SHAPE.video(3)), [asking, asking])
 
 
 def test_windows_need_enough_clips_and_every_frame() -> None:

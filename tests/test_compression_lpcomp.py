@@ -207,6 +207,9 @@ def test_text_needs_room_and_something_to_stand_behind() -> None:
         decoder.extend(cache, SHAPE.rows(2))
     with pytest.raises(ValueError, match="frames: "):
         decoder.extend(decoder.empty(SHAPE.schedule, SHAPE.rows(2), 3, 2), SHAPE.rows(2))
+    part = decoder.prefill(SHAPE.schedule.first(4), SHAPE.rows(2), SHAPE.video(3), 2)
+    with pytest.raises(ValueError, match="schedule: ends 2 layers before the decoder does"):
+        decoder.extend(part, SHAPE.rows(2))
 
 
 def test_tokens_outside_the_vocabulary_are_refused() -> None:
