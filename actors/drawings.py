@@ -33,6 +33,8 @@ class DrawingSet:
     version: str
     sha512: str  # of the package's archive, base64
     licence: str
+    instead: str = ""  # the set that draws what this one lacks
+    unlike: frozenset[str] = frozenset()  # what it draws too unlike its name: a crane, a face without a body
 
     @property
     def archive(self) -> str:
@@ -66,6 +68,31 @@ SETS = {
         "uKpuIEV0v6K5BW3Mjdyl+XKFVAbbcPxAgifKvEMtZoUZB5+YiY5zaMm2uNNCxyXzAWU9yNLlj41WU6/mvgALsw==",
         "CC-BY-4.0",
     ),
+    "emojione": DrawingSet(
+        "@iconify-json/emojione",
+        "1.2.3",
+        "T9+T3HIbJNLKKsmxYKlaYhvnHYkz/HNYTV7SHCXVZPfeUi4FqskY70YeN8yYAZT8cCv7w5vJxS4Q1m8zb9CMMg==",
+        "CC-BY-4.0",
+        instead="fluent-emoji-flat",
+        # Seen from the other side, with somebody on it, of no colour and of many.
+        unlike=frozenset({"articulated-lorry", "fire-engine", "motorcycle", "oil-drum", "umbrella"}),
+    ),
+    "streamline-emojis": DrawingSet(
+        "@iconify-json/streamline-emojis",
+        "1.2.4",
+        "iNr9T9XuZVTyQPJO8ZlLxBzPkpi7qMl+z1l0C31vpEMqhPMelth3n7CeWQYtixdetDPdI81yeG4ROqjWpYJE6A==",
+        "CC-BY-4.0",
+        instead="fxemoji",
+    ),
+    "fxemoji": DrawingSet(
+        "@iconify-json/fxemoji",
+        "1.2.2",
+        "UAasRaxzFUKfIGSmLwnoarsssA4LX0VLLuEmplIqM6ZNQqIQRtav8tZ4H1neTlBreXuMQyAifr5jP4kn78DpiQ==",
+        "Apache-2.0",
+        instead="twemoji",
+        # Faces without a body; a crane.
+        unlike=frozenset({"bird", "cat", "construction", "dog", "pig"}),
+    ),
     UNSEEN: DrawingSet(
         "@iconify-json/noto",
         "1.2.9",
@@ -94,7 +121,9 @@ def load_set(wanted: DrawingSet, folder: Path, tell: Callable[[str], None] = lam
     found = _kept(kept)
     if found is None:
         folder.mkdir(parents=True, exist_ok=True)
-        found = _used(_archive(wanted, folder, tell))
+        found = _used(_archive(wanted, folder, tell), wanted.unlike)
+        if wanted.instead:
+            found = load_set(SETS[wanted.instead], folder, tell) | found
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, delete=False) as unfinished:
             json.dump(found, unfinished)
         Path(unfinished.name).replace(kept)
@@ -160,8 +189,8 @@ def _checked(data: bytes, wanted: DrawingSet, origin: str) -> bytes:
     return data
 
 
-def _used(archive: bytes) -> dict[str, str]:
-    """The drawings that are used, as SVG documents."""
+def _used(archive: bytes, unlike: frozenset[str]) -> dict[str, str]:
+    """The drawings that are used, as SVG documents, as far as the archive has them."""
     with tempfile.TemporaryFile() as file:
         file.write(archive)
         file.seek(0)
@@ -171,7 +200,9 @@ def _used(archive: bytes) -> dict[str, str]:
             icons = json.load(member)
     found = {}
     for name in DRAWINGS:
-        icon = icons["icons"][name]
+        icon = icons["icons"].get(name)
+        if icon is None or name in unlike:
+            continue
         size = [icon.get(side, icons.get(side, 16)) for side in ("width", "height")]
         head = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
         found[name] = f'<svg {head} viewBox="0 0 {size[0]} {size[1]}">{icon["body"]}</svg>'

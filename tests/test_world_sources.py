@@ -62,6 +62,23 @@ def test_an_archive_put_there_by_hand_is_used_and_then_not_needed(offline: Path)
     assert load_set(SET, offline) == found
 
 
+def test_what_a_set_lacks_or_draws_as_something_else_another_draws(offline: Path) -> None:
+    other = {name: f"<svg>{name}</svg>" for name in DRAWINGS}
+    offline.mkdir()
+    (offline / drawings.SETS["twemoji"].kept).write_text(json.dumps(other))
+    body = '<circle r="4"/>'
+    package = archive({"icons": {name: {"body": body} for name in ("bus", "cat", "dog")}})
+    sha512 = base64.b64encode(hashlib.sha512(package).digest()).decode()
+    part = DrawingSet("@drawn/part", "1.0.0", sha512, "MIT", instead="twemoji", unlike=frozenset({"cat"}))
+    (offline / part.archive).write_bytes(package)
+    found = load_set(part, offline)
+    assert {name for name, svg in found.items() if body in svg} == {"bus", "dog"}
+    assert {name: svg for name, svg in found.items() if body not in svg} == {
+        name: svg for name, svg in other.items() if name not in ("bus", "dog")
+    }
+    assert load_set(part, offline) == found, "from what was kept"
+
+
 def test_what_is_not_the_published_archive_is_refused(offline: Path) -> None:
     offline.mkdir()
     (offline / "drawn-shapes-2.0.1.tgz").write_bytes(PACKAGE + b"\0")
@@ -108,7 +125,7 @@ def test_a_damaged_or_older_cache_is_made_anew(offline: Path, damage: str) -> No
 
 
 def test_an_unknown_set_is_refused() -> None:
-    sets = "fluent-emoji, fluent-emoji-flat, twemoji, noto"
+    sets = "fluent-emoji, fluent-emoji-flat, twemoji, emojione, streamline-emojis, fxemoji, noto"
     with pytest.raises(BadInput, match=f"style: 'crayon' is no set of drawings; choose one of {sets}"):
         load_drawings("crayon")
 
