@@ -385,6 +385,27 @@ def test_of_several_runs_the_mean_is_published(tmp_path: Path) -> None:
     assert torch.equal(found["model.a"], torch.full((2, 3), 3.0).half()) and found["model.b"].tolist() == [3.0]
 
 
+def test_the_readout_of_a_mean_is_that_of_the_runs_that_have_one(tmp_path: Path) -> None:
+    for name, value in (("one", 1.0), ("other", 2.0), ("third", 6.0)):
+        readout = {} if name == "one" else {"readout.a": torch.tensor([value])}
+        save_file({"model.a": torch.tensor([value])} | readout, tmp_path / name)
+    write_release([tmp_path / "one", tmp_path / "other", tmp_path / "third"], tmp_path / "mean", {})
+    assert {name: one.tolist() for name, one in load_file(tmp_path / "mean").items()} == {
+        "model.a": [3.0],
+        "readout.a": [4.0],
+    }
+    save_file({"model.a": torch.zeros(1), "readout.a": torch.zeros(2)}, tmp_path / "one")
+    with pytest.raises(ValueError, match="other: its weights are not those of"):
+        write_release([tmp_path / "one", tmp_path / "other"], tmp_path / "mean", {})
+
+
+def test_the_same_run_twice_counts_twice(tmp_path: Path) -> None:
+    save_file({"model.a": torch.tensor([0.0])}, tmp_path / "one")
+    save_file({"model.a": torch.tensor([3.0])}, tmp_path / "other")
+    write_release([tmp_path / "one", tmp_path / "one", tmp_path / "other"], tmp_path / "mean", {})
+    assert load_file(tmp_path / "mean")["model.a"].tolist() == [1.0]
+
+
 @pytest.mark.parametrize("weights", [{"model.a": torch.zeros(2)}, {"model.b": torch.zeros(3)}])
 def test_runs_of_different_models_have_no_mean(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
     save_file({"model.a": torch.zeros(3)}, tmp_path / "one")

@@ -24,14 +24,14 @@ def write_release(learnt: Sequence[Path], to: Path, notes: Mapping[str, str]) ->
     """The files of training runs, or releases, as one to publish: their mean; `notes` say how it was made.
 
     Runs that go on from each other lie in one valley of the loss, and their mean is often more right about what
-    neither was taught than both are ("model soups", Wortsman et al. 2022). Raises ValueError, naming the file, where
-    they are not of the same weights.
+    neither was taught than both are ("model soups", Wortsman et al. 2022). The file of a stage before the readout's has
+    no readout: then it is that of the others. Raises ValueError, naming the file, where they are not of the same
+    weights.
     """
-    first, *others = [read_learnt(path) for path in learnt]
-    for path, other in zip(learnt[1:], others, strict=True):
-        if _shapes(other) != _shapes(first):
-            raise ValueError(f"{path}: its weights are not those of {learnt[0]}; only runs of one model have a mean")
-    mean = {name: torch.stack([one[name] for one in (first, *others)]).mean(0) for name in first}
+    runs = [(path, read_learnt(path)) for path in learnt]
+    readouts = [(path, {name: one for name, one in own.items() if name.startswith(READOUT)}) for path, own in runs]
+    others = [(path, {name: one for name, one in own.items() if not name.startswith(READOUT)}) for path, own in runs]
+    mean = _mean(others) | _mean([(path, readout) for path, readout in readouts if readout])
     save_file({name: tensor.to(torch.float16) for name, tensor in mean.items()}, to, metadata=dict(notes))
     to.chmod(0o644)  # safetensors' own are readable by their owner only
 
@@ -57,6 +57,17 @@ def write_tuned(base: Path, release: Path, folder: Path) -> None:
     except ValueError as error:
         raise ValueError(f"{release}: {error}") from None
     save(model, folder, origin=base)
+
+
+def _mean(runs: Sequence[tuple[Path, Mapping[str, Tensor]]]) -> dict[str, Tensor]:
+    """Of each weight over all runs, which are of the same weights; nothing of no run."""
+    if not runs:
+        return {}
+    (path, first), *others = runs
+    for other, learnt in others:
+        if _shapes(learnt) != _shapes(first):
+            raise ValueError(f"{other}: its weights are not those of {path}; only runs of one model have a mean")
+    return {name: torch.stack([learnt[name] for _, learnt in runs]).mean(0) for name in first}
 
 
 def _shapes(learnt: Mapping[str, Tensor]) -> dict[str, torch.Size]:
