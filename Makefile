@@ -19,8 +19,9 @@ help:
 demo: .venv/installed
 	$(BIN)/standwatch demo $(ARGS)
 
+# Two files at a time, because tests wait more than they work; ARGS="-n 0" is one after another.
 test: .venv/installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

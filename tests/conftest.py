@@ -10,6 +10,10 @@ from hypothesis import settings
 
 from tests.kafka_broker import kafka_broker
 
+# Files of tests run side by side, and models this small are no quicker on more threads: where threads of several
+# processes share a core, they wait for each other's turn at every product. It has to be set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A landing must not depend on luck: where CI is set the same examples are tried each time, elsewhere always new ones.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
