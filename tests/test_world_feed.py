@@ -152,6 +152,6 @@ def test_a_looped_world_continues_its_own_time_line(cached: Path) -> None:
 
 
 def test_an_unknown_style_is_refused(cached: Path) -> None:
-    sets = "fluent-emoji, fluent-emoji-flat, twemoji, noto"
+    sets = "fluent-emoji, fluent-emoji-flat, twemoji, emojione, streamline-emojis, fxemoji, noto"
     with pytest.raises(BadInput, match=f"style: 'crayon' is no set of drawings; choose one of {sets}"):
         list(film(f"{WORLD}&style=crayon", "dock", START_MS, 0, 10**7))
