@@ -201,7 +201,7 @@ def average_gradients(weights: Sequence[nn.Parameter], workers: int) -> None:
 
 def _examined(learner: Learner, exam: Sequence[Example]) -> dict[str, float]:
     marks = learner.examine(exam)
-    return {topic: sum(right) / len(right) for topic, right in sorted(marks.items())}
+    return {topic: sum(right) / len(right) for topic, right in sorted(marks.items()) if right}
 
 
 def _report(learner: Learner, step: int, line: dict[str, float], save: bool) -> None:

@@ -10,7 +10,7 @@ import ray
 import torch
 from safetensors.torch import load_file
 
-from standwatch.actors.training_run import CURVE, Course, go_through, shares, train
+from standwatch.actors.training_run import CURVE, Course, go_through, new_learner, shares, train
 from standwatch.compression.tuning.examples import Example, Object, write_shard
 from standwatch.compression.tuning.learner import Learner, Stage
 from standwatch.compression.tuning.quiz import Asked
@@ -98,3 +98,11 @@ def test_workers_share_the_frames_of_a_step(frames: list[int], workers: int, eac
 def test_fewer_lessons_than_workers_are_refused(course: Course) -> None:
     with pytest.raises(BadInput, match="lessons: 1 lessons are too few for 2 workers"):
         next(go_through(course, cast(Learner, None), 1, [example(0)], [], 0, 2))
+
+
+def test_the_curve_leaves_out_what_no_scene_of_the_exam_shows(course: Course, tmp_path: Path) -> None:
+    base = replace(TINY, language=replace(TINY.language, vocab=330), checkpoint=str(tmp_path / "base"))
+    course = replace(course, stage=Stage.ALIGN, steps=1)
+    (line,) = go_through(course, new_learner(course, base), 0, [example(0), example(1)], [example(0)])
+    assert "cell's name" in line
+    assert "cell's pose" not in line, "nobody stands or lies there"
