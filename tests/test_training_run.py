@@ -16,6 +16,7 @@ from standwatch.compression.tuning.learner import Learner, Stage
 from standwatch.compression.tuning.quiz import Asked
 from standwatch.compression.tuning.quiz_claims import Topic
 from standwatch.compression.xcomp import build
+from standwatch.configs.schema import ModelConfig
 from standwatch.pipeline.errors import BadInput
 from tests.checkpoint_folder import save_with_tokenizer
 from tests.tiny_models import TINY, drawn, normal
@@ -33,13 +34,19 @@ def example(number: int) -> Example:
 
 
 @pytest.fixture
+def base(tmp_path: Path) -> ModelConfig:
+    shape = replace(TINY, language=replace(TINY.language, vocab=330))
+    model = build(shape)
+    drawn(model, 3)
+    save_with_tokenizer(model, tmp_path / "base")
+    return replace(shape, checkpoint=str(tmp_path / "base"))
+
+
+@pytest.fixture
 def course(tmp_path: Path) -> Course:
     lessons, exam = tmp_path / "lessons", tmp_path / "exam"
     write_shard(lessons, "one", [example(number) for number in range(20)])
     write_shard(exam, "one", [example(number) for number in range(100, 110)])
-    model = build(replace(TINY, language=replace(TINY.language, vocab=330)))
-    drawn(model, 3)
-    save_with_tokenizer(model, tmp_path / "base")
     return Course(
         stage=Stage.COMPRESS,
         lessons=str(lessons),
@@ -62,8 +69,9 @@ def curve(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / CURVE).read_text().splitlines()]
 
 
-def test_a_run_learns_and_goes_on_where_it_ended_with_another_number_of_workers(course: Course, tmp_path: Path) -> None:
-    base = replace(TINY, language=replace(TINY.language, vocab=330), checkpoint=str(tmp_path / "base"))
+def test_a_run_learns_and_goes_on_where_it_ended_with_another_number_of_workers(
+    course: Course, base: ModelConfig, tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
     try:
         first = load_file(train(course, base, folder, workers=1, use_gpu=False))
@@ -100,8 +108,7 @@ def test_fewer_lessons_than_workers_are_refused(course: Course) -> None:
         next(go_through(course, cast(Learner, None), 1, [example(0)], [], 0, 2))
 
 
-def test_the_curve_leaves_out_what_no_scene_of_the_exam_shows(course: Course, tmp_path: Path) -> None:
-    base = replace(TINY, language=replace(TINY.language, vocab=330), checkpoint=str(tmp_path / "base"))
+def test_the_curve_leaves_out_what_no_scene_of_the_exam_shows(course: Course, base: ModelConfig) -> None:
     course = replace(course, stage=Stage.ALIGN, steps=1)
     (line,) = go_through(course, new_learner(course, base), 0, [example(0), example(1)], [example(0)])
     assert "cell's name" in line
