@@ -32,6 +32,7 @@ class Reel:
     of: str = ""  # what most stills show, or occurs once in the windows' scenes
     real: bool = False
     context: bool = False
+    varied: bool = False  # each shard drawn by a hand of its own
 
     def name(self, number: int) -> str:
         of = self.of.replace(" ", "_")
@@ -41,6 +42,7 @@ class Reel:
             "windows": self.windows,
             of: bool(of),
             "context": self.context,
+            "varied": self.varied,
         }
         drawn = "-".join([self.style, *(kind for kind, wanted in kinds.items() if wanted)])
         return f"{'real' if self.real else drawn}-{self.takes}-{number:06}"
@@ -108,5 +110,12 @@ def _draw(reel: Reel, number: int) -> list[Shot]:
     if reel.real:
         return film.real(number, reel.takes)
     return film.shard(
-        number, reel.takes, reel.for_tests, stills=reel.stills, windows=reel.windows, of=reel.of, context=reel.context
+        number,
+        reel.takes,
+        reel.for_tests,
+        stills=reel.stills,
+        windows=reel.windows,
+        of=reel.of,
+        context=reel.context,
+        varied=reel.varied,
     )

@@ -61,10 +61,11 @@ class Film:
         self._artwork, self._phrasing, self._frames = artwork, phrasing, frames
         self._places = tuple(sorted(artwork.places))
 
-    def shots(self, takes: Sequence[Take], seed: int) -> list[Shot]:
-        """All frames are coded together; `seed` decides how well they are coded and what is asked."""
+    def shots(self, takes: Sequence[Take], seed: int, varied: bool = False) -> list[Shot]:
+        """All frames are coded together; `seed` decides how well they are coded, what is asked, and who has drawn."""
         chance = random.Random(f"lessons {seed}")
-        cameras = [Camera(take.scene, self._artwork) for take in takes]
+        artwork = self._artwork.by_hand(str(seed)) if varied else self._artwork
+        cameras = [Camera(take.scene, artwork) for take in takes]
         drawn = [camera.frame(t) for camera, take in zip(cameras, takes, strict=True) for t in take.times_ms]
         pictures = recoded(np.stack(drawn), chance.randint(*_CODING))
         found, first = [], 0
@@ -91,12 +92,16 @@ class Film:
         windows: bool = False,
         of: str = "",
         context: bool = False,
+        varied: bool = False,
     ) -> list[Shot]:
-        """The shots of the takes that belong to a shard's number; windows behind some `context` if that is wanted."""
+        """The shots of the takes that belong to a shard's number; windows behind some `context` if that is wanted.
+
+        `varied` ones are drawn by a hand of their own.
+        """
         first = number * takes + (TEST_SEEDS if for_tests else 0)
         numbers = range(first, first + takes)
         drawn = [draw_take(one, self._places, stills=stills, windows=windows, of=of) for one in numbers]
-        return self.shots([with_context(take) for take in drawn] if context else drawn, first)
+        return self.shots([with_context(take) for take in drawn] if context else drawn, first, varied)
 
     def real(self, number: int, takes: int) -> list[Shot]:
         """The shots of a shard's number that real frames make."""

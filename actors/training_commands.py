@@ -55,6 +55,9 @@ def film(
         bool, typer.Option("--context", help="Windows come behind frames before them, as a live feed's do.")
     ] = False,
     style: Annotated[str, typer.Option(help=f"Set of drawings: {', '.join(SETS)}.")] = TRAINING,
+    varied: Annotated[
+        bool, typer.Option("--varied", help="Each file's drawings are bent, outlined, lit and coloured in its own way.")
+    ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that draw; else one a core.")] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="The vision tower runs on a GPU.")] = False,
 ) -> None:
@@ -63,8 +66,10 @@ def film(
     from standwatch.compression.checkpoint import load_model
     from standwatch.compression.xcomp import XComp
 
-    if real and (for_tests or stills or windows or context):
-        raise BadInput("--real: goes with none of --for-tests, --stills, --windows and --context; leave them out")
+    if real and (for_tests or stills or windows or context or varied):
+        raise BadInput(
+            "--real: goes with none of --for-tests, --stills, --windows, --context and --varied; leave them out"
+        )
     if stills and (windows or context):
         raise BadInput("--stills: goes with neither --windows nor --context; leave out one or the other")
     if of and not (stills or windows):
@@ -72,7 +77,17 @@ def film(
     able = subjects(windows)
     if of and of not in able:
         raise BadInput(f"--of: {of!r} is none of what can be asked for here; choose one of {', '.join(able)}")
-    reel = Reel(style, takes, for_tests=for_tests, stills=stills, windows=windows, of=of, real=real, context=context)
+    reel = Reel(
+        style,
+        takes,
+        for_tests=for_tests,
+        stills=stills,
+        windows=windows,
+        of=of,
+        real=real,
+        context=context,
+        varied=varied,
+    )
 
     def tower() -> XComp:
         load_drawings(style)  # once, before many processes want them

@@ -42,6 +42,16 @@ def test_a_shard_holds_its_takes_with_what_is_in_every_frame_and_the_same_each_t
         assert one.asked == other.asked
 
 
+def test_a_varied_shard_shows_the_same_places_at_the_same_times_drawn_by_its_own_hand() -> None:
+    film = Film(PLAIN)
+    plain, varied = film.shard(2, 3, False), film.shard(2, 3, False, varied=True)
+    for one, other in zip(plain, varied, strict=True):
+        assert (one.times_ms, one.source) == (other.times_ms, other.source)
+        assert not np.array_equal(one.pictures, other.pictures)
+    again = Film(Artwork(PLAIN.svgs)).shard(2, 3, False, varied=True)
+    assert all(np.array_equal(one.pictures, other.pictures) for one, other in zip(varied, again, strict=True))
+
+
 def test_scenes_and_places_for_tests_are_none_that_training_sees() -> None:
     places = {draw_take(seed).scene.stage.seed for seed in range(60)}
     kept = {draw_take(TEST_SEEDS + seed).scene.stage.seed for seed in range(60)}

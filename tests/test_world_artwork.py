@@ -10,6 +10,7 @@ from standwatch.compression.world.artwork import Appearance, Artwork, Cutout
 from standwatch.compression.world.cutouts import bright_background, cut_out, returning_background
 from standwatch.compression.world.kinds import DRAWINGS, KINDS, Pose
 from standwatch.compression.world.palette import COLOURS, PAINTS, from_hsv, repaint, to_hsv
+from standwatch.compression.world.redrawing import redrawn
 from tests.drawn_world import PLAIN, plain_svgs
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -79,6 +80,25 @@ def test_a_sprite_is_as_high_as_asked_and_lower_where_the_pose_is() -> None:
     assert kneeling.height == 76
     assert PLAIN.sprite(upright(turned=90)).width == pytest.approx(100, abs=2)
     assert standing.solid_px == standing.solid.sum() == 5_000
+
+
+def test_each_hand_draws_the_same_things_in_a_way_of_its_own() -> None:
+    looks = [art.sprite(upright("car")) for art in (PLAIN, *(PLAIN.by_hand(hand) for hand in "abcdefgh"))]
+    again = PLAIN.by_hand("c").sprite(upright("car"))
+    assert np.array_equal(again.colour, looks[3].colour)
+    assert len({look.colour.tobytes() for look in looks}) == len(looks)
+    assert {look.height for look in looks} == {100}
+    for look in looks:
+        assert 0.6 < look.width / looks[0].width < 1.6
+        assert 0.5 < look.solid.mean() <= 1  # a rectangle still fills most of its box
+
+
+def test_what_is_hardly_opaque_can_be_drawn_anew() -> None:
+    faint = patch(200, 40, 40, height=60, width=40)
+    faint[..., 3] = 60
+    again = redrawn(faint, "anything")
+    assert again.shape[0] == 60 + 2 * 24
+    assert again[..., 3].max() >= 60
 
 
 def test_laying_a_sprite_over_follows_its_cover() -> None:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image
 
 from standwatch.compression.world.kinds import DRAWINGS, Kind, Pose, Role
 from standwatch.compression.world.palette import repaint
+from standwatch.compression.world.redrawing import redrawn
 
 UInt8Array = npt.NDArray[np.uint8]
 UInt16Array = npt.NDArray[np.uint16]
@@ -71,6 +72,7 @@ class Artwork:
     svgs: Mapping[str, str]  # the name of a drawing -> its SVG text; all of `kinds.DRAWINGS`
     cutouts: Sequence[Cutout] = ()
     places: Mapping[str, UInt8Array] = field(default_factory=dict)  # name -> [h, w, 3]
+    hand: str = ""  # that has drawn all of it anew; as the set has it, if empty
 
     def __post_init__(self) -> None:
         missing = [name for name in DRAWINGS if name not in self.svgs]
@@ -82,6 +84,10 @@ class Artwork:
         self._drawn = lru_cache(None)(self._draw)  # takes longest by far, and there are few
         self._master = lru_cache(256)(self._paint)
         self.sprite = lru_cache(256)(self._make_sprite)
+
+    def by_hand(self, hand: str) -> "Artwork":
+        """The same things, each drawn anew in a way that only this hand draws it."""
+        return replace(self, hand=hand)
 
     def is_painted(self, kind: Kind, look: int) -> bool:
         """Whether this look has the colour that the script gives it; a cut-out has its own."""
@@ -110,7 +116,7 @@ class Artwork:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if seen.turned:
             picture = picture.rotate(-seen.turned, Image.Resampling.BICUBIC, expand=True)
-            picture = picture.crop(picture.getchannel("A").point(_VISIBLE).getbbox())
+            picture = picture.crop(_box(picture))
         return to_sprite(np.asarray(picture))
 
     def _paint(self, drawing: str, colour: str, person: bool) -> UInt8Array:
@@ -122,14 +128,23 @@ class Artwork:
             svg_string=self.svgs[drawing], width=_MASTER_PX, height=_MASTER_PX, skip_system_fonts=True
         )
         picture = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
-        box = picture.getchannel("A").point(_VISIBLE).getbbox()
+        box = _box(picture)
         if box is None:
             raise ValueError(f"svgs: {drawing!r} draws nothing that can be seen")
-        return np.asarray(picture.crop(box))
+        drawn = np.asarray(picture.crop(box))
+        if not self.hand:
+            return drawn
+        again = Image.fromarray(redrawn(drawn, f"{self.hand} {drawing}"))
+        return np.asarray(again.crop(_box(again)))
 
 
 _SMOOTH = Image.Resampling.LANCZOS
 _VISIBLE = [0] * 24 + [255] * 232  # of an alpha; less is a shadow or a soft edge
+
+
+def _box(picture: Image.Image) -> tuple[int, int, int, int] | None:
+    """Around what of it can be seen."""
+    return picture.getchannel("A").point(_VISIBLE).getbbox()
 
 
 def to_sprite(rgba: UInt8Array) -> Sprite:
