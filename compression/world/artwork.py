@@ -81,13 +81,16 @@ class Artwork:
         self._cut: dict[str, list[UInt8Array]] = {}
         for cutout in self.cutouts:
             self._cut.setdefault(cutout.name, []).append(cutout.rgba)
-        self._drawn = lru_cache(None)(self._draw)  # takes longest by far, and there are few
+        self._rendered = lru_cache(None)(self._render)  # takes longest by far, and there are few
+        self._drawn = lru_cache(None)(self._draw)
         self._master = lru_cache(256)(self._paint)
         self.sprite = lru_cache(256)(self._make_sprite)
 
     def by_hand(self, hand: str) -> "Artwork":
         """The same things, each drawn anew in a way that only this hand draws it."""
-        return replace(self, hand=hand)
+        other = replace(self, hand=hand)
+        other._rendered = self._rendered
+        return other
 
     def is_painted(self, kind: Kind, look: int) -> bool:
         """Whether this look has the colour that the script gives it; a cut-out has its own."""
@@ -116,35 +119,36 @@ class Artwork:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if seen.turned:
             picture = picture.rotate(-seen.turned, Image.Resampling.BICUBIC, expand=True)
-            picture = picture.crop(_box(picture))
-        return to_sprite(np.asarray(picture))
+        turned = np.asarray(picture)
+        return to_sprite(_cropped(turned) if seen.turned else turned)
 
     def _paint(self, drawing: str, colour: str, person: bool) -> UInt8Array:
         picture = self._drawn(drawing)
         return repaint(picture, colour, person) if colour else picture
 
     def _draw(self, drawing: str) -> UInt8Array:
+        picture = self._rendered(drawing)
+        return _cropped(redrawn(picture, f"{self.hand} {drawing}")) if self.hand else picture
+
+    def _render(self, drawing: str) -> UInt8Array:
         png = resvg_py.svg_to_bytes(
             svg_string=self.svgs[drawing], width=_MASTER_PX, height=_MASTER_PX, skip_system_fonts=True
         )
-        picture = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
-        box = _box(picture)
-        if box is None:
+        picture = np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGBA"))
+        if picture[..., 3].max() < _FAINT:
             raise ValueError(f"svgs: {drawing!r} draws nothing that can be seen")
-        drawn = np.asarray(picture.crop(box))
-        if not self.hand:
-            return drawn
-        again = Image.fromarray(redrawn(drawn, f"{self.hand} {drawing}"))
-        return np.asarray(again.crop(_box(again)))
+        return _cropped(picture)
 
 
 _SMOOTH = Image.Resampling.LANCZOS
-_VISIBLE = [0] * 24 + [255] * 232  # of an alpha; less is a shadow or a soft edge
+_FAINT = 24  # of an alpha; less is a shadow or a soft edge
+_VISIBLE = [0] * _FAINT + [255] * (256 - _FAINT)
 
 
-def _box(picture: Image.Image) -> tuple[int, int, int, int] | None:
-    """Around what of it can be seen."""
-    return picture.getchannel("A").point(_VISIBLE).getbbox()
+def _cropped(rgba: UInt8Array) -> UInt8Array:
+    """To what of it can be seen, if anything."""
+    box = Image.fromarray(rgba).getchannel("A").point(_VISIBLE).getbbox()
+    return rgba[box[1] : box[3], box[0] : box[2]] if box else rgba
 
 
 def to_sprite(rgba: UInt8Array) -> Sprite:
