@@ -6,7 +6,7 @@ takes longest and needs no model.
 
 import random
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +17,10 @@ from standwatch.actors.footage import bundled, cut_footage
 from standwatch.actors.real_lessons import TOPICS, RealFrame, real_take
 from standwatch.compression.preprocess import preprocess
 from standwatch.compression.tuning.examples import Example, Object
-from standwatch.compression.tuning.quiz import Asked, quiz
-from standwatch.compression.tuning.quiz_claims import Phrasing
+from standwatch.compression.tuning.quiz import IN_TIME, WEIGHTS, Asked, quiz
+from standwatch.compression.tuning.quiz_claims import Phrasing, Topic
 from standwatch.compression.tuning.shown import shown
-from standwatch.compression.tuning.takes import SIDE_PX, TEST_SEEDS, Take, draw_take, with_context
+from standwatch.compression.tuning.takes import ORDER, SIDE_PX, TEST_SEEDS, Take, draw_take, with_context
 from standwatch.compression.world.artwork import Artwork
 from standwatch.compression.world.camera import Camera, UInt8Array
 from standwatch.compression.world.seeing import Seen
@@ -61,7 +61,9 @@ class Film:
         self._artwork, self._phrasing, self._frames = artwork, phrasing, frames
         self._places = tuple(sorted(artwork.places))
 
-    def shots(self, takes: Sequence[Take], seed: int, varied: bool = False) -> list[Shot]:
+    def shots(
+        self, takes: Sequence[Take], seed: int, *, topics: Mapping[Topic, float] = WEIGHTS, varied: bool = False
+    ) -> list[Shot]:
         """All frames are coded together; `seed` decides how well they are coded, what is asked, and who has drawn."""
         chance = random.Random(f"lessons {seed}")
         artwork = self._artwork.by_hand(str(seed)) if varied else self._artwork
@@ -76,7 +78,7 @@ class Film:
                 for t in take.times_ms
             )
             window = shown(camera, take.times_ms[take.context :])
-            asked = quiz(window, chance, _QUESTIONS[len(take.times_ms) == 1], phrasing=self._phrasing)
+            asked = quiz(window, chance, _QUESTIONS[len(take.times_ms) == 1], topics, self._phrasing)
             own = pictures[first : first + len(take.times_ms)]
             found.append(Shot(own, take.times_ms, objects, tuple(asked), take.source, take.context))
             first += len(own)
@@ -96,12 +98,13 @@ class Film:
     ) -> list[Shot]:
         """The shots of the takes that belong to a shard's number; windows behind some `context` if that is wanted.
 
-        `varied` ones are drawn by a hand of their own.
+        Of windows of ORDER is asked what happened, and when; `varied` ones are drawn by a hand of their own.
         """
         first = number * takes + (TEST_SEEDS if for_tests else 0)
         numbers = range(first, first + takes)
         drawn = [draw_take(one, self._places, stills=stills, windows=windows, of=of) for one in numbers]
-        return self.shots([with_context(take) for take in drawn] if context else drawn, first, varied)
+        filmed = [with_context(take) for take in drawn] if context else drawn
+        return self.shots(filmed, first, topics=IN_TIME if of == ORDER else WEIGHTS, varied=varied)
 
     def real(self, number: int, takes: int) -> list[Shot]:
         """The shots of a shard's number that real frames make."""

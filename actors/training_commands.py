@@ -10,7 +10,7 @@ import typer
 from standwatch.actors.base_weights import base_folder, held
 from standwatch.actors.drawings import SETS, TRAINING, load_drawings
 from standwatch.actors.tuned_weights import quick_dtype
-from standwatch.compression.tuning.takes import RARE, subjects
+from standwatch.compression.tuning.takes import ORDER, RARE, subjects
 from standwatch.configs.schema import ModelConfig
 from standwatch.pipeline.errors import BadInput
 
@@ -45,7 +45,7 @@ def film(
         typer.Option(
             metavar="WHAT",
             help="With --stills: a kind of object that most of them show. With --windows: such a kind, or "
-            f"{', '.join(RARE)}, that occurs once in each scene.",
+            f"{', '.join(RARE)}, that occurs once in each scene; or {ORDER}: of two events, which was first?",
         ),
     ] = "",
     real: Annotated[

@@ -8,7 +8,11 @@ import pytest
 import torch
 
 from standwatch.actors.lesson_footage import Film, recoded, seen_by
-from standwatch.compression.tuning.takes import TEST_SEEDS, draw_take, with_context
+from standwatch.compression.tuning.quiz import IN_TIME
+from standwatch.compression.tuning.quiz_claims import Topic
+from standwatch.compression.tuning.quiz_events import orders
+from standwatch.compression.tuning.shown import shown
+from standwatch.compression.tuning.takes import ORDER, TEST_SEEDS, draw_take, with_context
 from standwatch.compression.world.artwork import Artwork
 from standwatch.compression.world.camera import Camera
 from standwatch.compression.world.happenings import events_of
@@ -104,6 +108,17 @@ def test_windows_of_something_rare_show_it_as_often_as_not(of: str, what: What) 
         shown += any(event.start_ms <= take.times_ms[-1] and event.end_ms >= take.times_ms[0] for event in events)
     assert staged > 25
     assert 8 < shown < staged - 4
+
+
+def test_windows_of_order_show_two_events_and_what_is_asked_is_what_happened_and_when() -> None:
+    takes = [draw_take(seed, windows=True, of=ORDER) for seed in range(20)]
+    assert min(len(take.times_ms) for take in takes) == 8
+    told = [shown(Camera(take.scene, PLAIN), take.times_ms) for take in takes]
+    assert sum(bool(orders(one)) for one in told) > 12  # of windows anywhere, one in five
+    shots = Film(PLAIN).shard(0, 4, False, windows=True, of=ORDER)
+    topics = {asked.topic for shot in shots for asked in shot.asked}
+    assert {Topic.ORDER, Topic.EVENT} <= topics <= set(IN_TIME)
+    assert [shot.source for shot in shots] == [take.source for take in takes[:4]]
 
 
 def test_a_window_can_be_of_no_act_that_happens_all_the_time() -> None:

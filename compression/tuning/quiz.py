@@ -30,6 +30,7 @@ WEIGHTS: Mapping[Topic, float] = {
     Topic.SINCE: 5,
     Topic.HAPPENED: 5,
 }
+IN_TIME = {topic: WEIGHTS[topic] for topic in (Topic.EVENT, Topic.ORDER, Topic.TIMES, Topic.SINCE, Topic.HAPPENED)}
 _VERDICTS = {True: 0.47, False: 0.45, None: 0.08}
 _LONELY = 0.2  # part of the no kept where no yes could be asked
 _DESCRIBED = 0.1  # of the questions for presence

@@ -5,6 +5,7 @@ happen. Places come from a small number of seeds, because what is drawn of a pla
 """
 
 import random
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,6 +24,8 @@ _WINDOW_FRAMES = (4, 8, 8, 8, 12, 16)
 _MOST_CONTEXT = 48  # frames: what a window of 16 can have before it in a segment of 64
 _GAPS_MS = (500, 500, 1_000, 1_000, 2_000)
 _AROUND = 0.6  # part of the windows of something rare that show some of it; the others of its scenes mostly do not
+ORDER = "order"  # windows in which something happens to one, and then something to another
+_APART_MS = 1_500  # two such events, at least
 RARE = {Act.FALL.value: What.FALLS, Act.FIRE.value: What.BURNS, Act.LEFT_BEHIND.value: What.IS_LEFT_BEHIND}
 
 
@@ -37,8 +40,8 @@ class Take:
 
 
 def subjects(windows: bool) -> tuple[str, ...]:
-    """What takes can be `of`: a kind of object, and of windows a rare act too."""
-    return (*KINDS, *RARE) if windows else tuple(KINDS)
+    """What takes can be `of`: a kind of object, and of windows a rare act or ORDER too."""
+    return (*KINDS, *RARE, ORDER) if windows else tuple(KINDS)
 
 
 def draw_take(
@@ -47,11 +50,11 @@ def draw_take(
     """The take of this seed; a single frame or a window if only `stills` or only `windows` are wanted.
 
     Most stills `of` a kind have one or two. Windows `of` a kind or a rare act are cut from scenes in which it occurs
-    once, where there is room for it. Scenes stand at sites, and before pictures of real places where there are any.
-    Raises ValueError if there is no such kind or rare act.
+    once, where there is room for it, windows of ORDER around two events. Scenes stand at sites, and before pictures of
+    real places where there are any. Raises ValueError if there is no such kind or rare act.
     """
     if of and of not in subjects(windows=not stills):
-        raise ValueError(f"of: {of!r} is no kind of object, and of windows none of {', '.join(RARE)} either")
+        raise ValueError(f"of: {of!r} is no kind of object, and of windows none of {', '.join((*RARE, ORDER))} either")
     chance = random.Random(f"take {seed}")
     site = chance.choice((*SITES, *SITES, *(f"real {name}" for name in real_places)))
     place_seed = chance.randrange(_PLACES) + (_PLACES if seed >= TEST_SEEDS else 0)
@@ -62,16 +65,42 @@ def draw_take(
         many = max(count, len(names))
         scene = still(seed, site, many, names, place_seed=place_seed, width=SIDE_PX, height=SIDE_PX)
         return Take(scene, (500,), f"still {site} {seed} {of}".rstrip())
-    frames, gap_ms = chance.choice(_WINDOW_FRAMES), chance.choice(_GAPS_MS)
-    scene = _scene(seed, site, chance.choice((0.0, 3.0, 6.0, 9.0, 12.0)), of, place_seed)
+    frames, gap_ms = chance.choice(_WINDOW_FRAMES[1 if of == ORDER else 0 :]), chance.choice(_GAPS_MS)
+    per_minute = chance.choice((6.0, 9.0, 12.0) if of == ORDER else (0.0, 3.0, 6.0, 9.0, 12.0))
+    scene = _scene(seed, site, per_minute, "" if of == ORDER else of, place_seed)
     latest_ms = scene.length_ms - frames * gap_ms
     first_ms = chance.randrange(0, latest_ms, 100)
+    if of == ORDER:
+        first_ms = min(_around_two(scene, frames, gap_ms, chance) or first_ms, latest_ms)
     rare = [event for event in events_of(scene) if event.name == of or event.what is RARE.get(of)] if of else []
     if rare and chance.random() < _AROUND:
         event = chance.choice(rare)
         first_ms = min(max(0, chance.randint(event.start_ms - frames * gap_ms, event.end_ms)), latest_ms)
     times_ms = tuple(first_ms + number * gap_ms for number in range(frames))
     return Take(scene, times_ms, f"window {site} {seed} {of}".rstrip())
+
+
+def _around_two(scene: Scene, frames: int, gap_ms: int, chance: random.Random) -> int | None:
+    """When so many frames begin that are around two events of different ones, each the only one of its sort there.
+
+    None where the scene has no such two.
+    """
+    moments = [one for one in events_of(scene) if one.what not in (What.WAITS, What.CROSSES)]
+    longest_ms = (frames - 3) * gap_ms
+    pairs = [
+        (one, other)
+        for one in moments
+        for other in moments
+        if one.actor != other.actor and _APART_MS <= other.start_ms - one.start_ms <= longest_ms
+    ]
+    for one, other in chance.sample(pairs, len(pairs)):
+        latest_ms = one.start_ms - gap_ms
+        first_ms = chance.randint(min(latest_ms, other.start_ms - (frames - 2) * gap_ms), latest_ms)
+        span = range(first_ms, first_ms + frames * gap_ms)
+        sorts = Counter((event.what, event.name) for event in moments if event.start_ms in span)
+        if first_ms >= 0 and sorts[one.what, one.name] == sorts[other.what, other.name] == 1:
+            return first_ms
+    return None
 
 
 def _scene(seed: int, site: str, per_minute: float, once: str, place_seed: int) -> Scene:
