@@ -42,7 +42,7 @@ ORDER = Form(Topic.ORDER, "order", quiz_events.orders, frames=2, yes_no=False)
 IS_BEFORE = Form(Topic.ORDER, "is before", quiz_events.is_before, frames=2)
 EVENT = Form(Topic.EVENT, "event", quiz_events.events, frames=2, share=8)
 _FORMS = (
-    Form(Topic.PRESENCE, "presence", quiz_frames.presence, share=2),
+    Form(Topic.PRESENCE, "presence", quiz_frames.presence, share=2, drilled=quiz_frames.presence_by_name),
     PAST_PRESENCE,
     Form(Topic.NEAR_MISS, "presence", quiz_frames.near_misses),
     Form(Topic.COLOUR, "colour", quiz_frames.colours, yes_no=False),
@@ -118,7 +118,8 @@ def quiz(
         (form,) = chance.choices(forms[topic], [form.share for form in forms[topic]])
         key = f"{topic} {form.templates}"
         if key not in claims:
-            claims[key] = form.claims(shown)
+            drilled = form.drilled if phrasing is Phrasing.TRAINING else None
+            claims[key] = (drilled or form.claims)(shown)
         claim = _drawn(chance, claims[key], form)
         if claim is not None:
             asked = worded(chance, claim, form, phrasing)

@@ -75,3 +75,4 @@ class Form:
     frames: int = 1  # that it needs
     share: float = 1.0  # within its topic
     yes_no: bool = True
+    drilled: Callable[[Shown], Sequence[Claim]] | None = None  # what lessons ask instead; exams keep to the `claims`

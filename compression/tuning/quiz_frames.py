@@ -4,6 +4,7 @@ The present tense is about the last frame, the past tense about all that are sho
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from standwatch.compression.tuning.quiz_claims import Claim, Field
 from standwatch.compression.tuning.quiz_subjects import (
@@ -25,11 +26,24 @@ from standwatch.compression.world.seeing import Seen
 from standwatch.compression.world.truth import colour, count, in_zone, is_clear, side
 
 _UNCLEAR, _UNCLEAR_WEIGHT = "Unclear.", 0.3
+_PART_OF_A_NAME = 30.0  # tokens that are like words make these look alike
 _COUNTED = 6  # more are not counted
 
 
 def presence(shown: Shown) -> list[Claim]:
     return [claim for subject in BY_NAME for claim in _there(shown, subject, shown.now)]
+
+
+def presence_by_name(shown: Shown) -> list[Claim]:
+    """The same, but rather for what is not there where its name is part of another's: a fire beside a fire engine."""
+    names = [one.name for one in shown.now]
+    return [
+        replace(claim, weight=_PART_OF_A_NAME)
+        if claim.verdict is False and any(subject.name in name for name in names)
+        else claim
+        for subject in BY_NAME
+        for claim in _there(shown, subject, shown.now)
+    ]
 
 
 def past_presence(shown: Shown) -> list[Claim]:
