@@ -127,6 +127,9 @@ def run(
     most_frames: Annotated[int, typer.Option(min=1, help="Leave out examples of more: few frames teach fastest.")] = 16,
     rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     rank: Annotated[int, typer.Option(min=1, help="Of what is added to the language model's weights.")] = 16,
+    freeze_projector: Annotated[
+        bool, typer.Option("--freeze-projector", help="It stays as alignment left it; only who reads it learns.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Decides which examples come when.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Learn together; else one a core, or one GPU.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of each worker; one each is fastest.")] = 1,
@@ -141,6 +144,8 @@ def run(
     """Go through one stage on Ray Train. The same command goes on where a run was stopped."""
     if stage not in _STAGES:
         raise BadInput(f"stage: {stage!r} is none; choose one of {', '.join(_STAGES)}")
+    if freeze_projector and stage == "align":
+        raise BadInput("--freeze-projector: nothing else learns in align; leave it out")
     from standwatch.actors.training_run import Course, train
     from standwatch.compression.tuning.learner import Stage
 
@@ -159,6 +164,7 @@ def run(
         threads=threads,
         compiled=compiled,
         most_frames=most_frames,
+        freeze_projector=freeze_projector,
     )
     together = workers or (1 if gpu else min(os.cpu_count() or 1, course.examples_per_step))
     print(f"learnt: {train(course, base_model(dtype, gpu), to, together, gpu)}")

@@ -55,6 +55,7 @@ class Course:
     threads: int  # of each worker
     compiled: bool = False
     most_frames: int = 16  # examples of more are left out
+    freeze_projector: bool = False
     report_steps: int = 50
     save_steps: int = 50
     exam_steps: int = 500
@@ -107,7 +108,7 @@ def new_learner(course: Course, config: ModelConfig) -> Learner:
     """What a course begins with. Raises ValueError where its start is another model's."""
     loaded = load_model(config)
     recipe = Recipe(learning_rate=course.learning_rate)
-    learner = Learner(loaded.model, loaded.tokenizer, course.stage, recipe, course.rank)
+    learner = Learner(loaded.model, loaded.tokenizer, course.stage, recipe, course.rank, course.freeze_projector)
     if course.start:
         learner.take(read_learnt(Path(course.start)))
     if course.compiled:

@@ -270,6 +270,21 @@ def test_each_stage_learns_its_examples_and_changes_nothing_else(stage: Stage) -
     assert all(name.endswith((".down", ".up")) for name in of_words)
 
 
+def test_a_frozen_projector_stays_and_who_reads_it_learns() -> None:
+    model = fresh_xcomp()
+    own = Learner(model, TOKENIZER, Stage.COMPRESS, Recipe(learning_rate=1e-2, warm_up=0.0), 4, freeze_projector=True)
+    before = {name: one.clone() for name, one in own.learnt().items()}
+    losses = []
+    for step in range(60):
+        losses.append(own.gradients([example(seed=1), example(seed=2)], 3, random.Random(step)))
+        own.step(step, 100)
+    assert losses[-1] < 0.7 * losses[0]
+    for name, one in own.learnt().items():
+        assert torch.equal(one, before[name]) == name.startswith("model.mm_projector."), name
+    with pytest.raises(ValueError, match="freeze_projector: nothing else learns"):
+        Learner(fresh_xcomp(), TOKENIZER, Stage.ALIGN, Recipe(), 4, freeze_projector=True)
+
+
 def test_compression_learns_with_the_published_schedule_and_tuning_with_every_token() -> None:
     assert learner(Stage.COMPRESS).schedule == fresh_xcomp().lpcomp_schedule
     assert set(learner(Stage.TUNE).schedule.tokens_by_layer) == {TINY.tokens_per_frame}

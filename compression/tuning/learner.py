@@ -8,7 +8,8 @@ recall     the readout, by answering from memory's one token per frame alone; wh
 remember   all three, by answering as in `compress` and, each time, as in `recall`
 
 Where answers are learnt, so is where to look for them (`looking`). Each stage goes on from the one before. Vision and
-the weights that the base model came with never change.
+the weights that the base model came with never change, and where the projector is frozen, it does not either: answering
+pulls its tokens away from the words that alignment brought them to.
 """
 
 import random
@@ -64,15 +65,30 @@ def whole_schedule(layers: int, tokens_per_frame: int) -> Schedule:
 
 
 class Learner:
-    """A base model with what it learns. One call is one step of one stage."""
+    """A base model with what it learns. One call is one step of one stage.
 
-    def __init__(self, model: XComp, tokenizer: TextTokenizer, stage: Stage, recipe: Recipe, rank: int) -> None:
+    Raises ValueError for a stage that learns nothing where the projector is frozen.
+    """
+
+    def __init__(
+        self,
+        model: XComp,
+        tokenizer: TextTokenizer,
+        stage: Stage,
+        recipe: Recipe,
+        rank: int,
+        freeze_projector: bool = False,
+    ) -> None:
+        if freeze_projector and stage is Stage.ALIGN:
+            raise ValueError("freeze_projector: nothing else learns in alignment; leave it out")
         self._model, self._tokenizer, self._stage, self._recipe = model, tokenizer, stage, recipe
         model.requires_grad_(False)
         adapt(model.decoder, rank, seed=0)
-        model.projector.float().requires_grad_(True)  # its steps too are smaller than bfloat16 can tell
+        # Gradients of what does not learn take time.
+        self._projects = stage not in _OF_READOUT and not freeze_projector
+        model.projector.float().requires_grad_(self._projects)  # its steps too are smaller than bfloat16 can tell
         if stage in _OF_READOUT:
-            model.requires_grad_(False)  # gradients of what does not learn take time
+            model.requires_grad_(False)
         self._drawn = self._readout_drawn = True  # projector and readout: nobody has trained them yet
         self._readout: Readout | None = None  # there is none before its stage
         if stage in (*_OF_READOUT, Stage.REMEMBER):
@@ -210,7 +226,7 @@ class Learner:
 
     def _translating(self) -> list[nn.Parameter]:
         """The weights of this stage that make tokens for the language model to read."""
-        modules: list[nn.Module] = [] if self._stage in _OF_READOUT else [self._model.projector]
+        modules: list[nn.Module] = [self._model.projector] if self._projects else []
         modules += [self._readout] if self._readout else []
         return [weight for module in modules for weight in module.parameters()]
 
