@@ -70,8 +70,8 @@ def draw_take(
     scene = _scene(seed, site, per_minute, "" if of == ORDER else of, place_seed)
     latest_ms = scene.length_ms - frames * gap_ms
     first_ms = chance.randrange(0, latest_ms, 100)
-    if of == ORDER:
-        first_ms = min(_around_two(scene, frames, gap_ms, chance) or first_ms, latest_ms)
+    around = _around_two(scene, frames, gap_ms, chance) if of == ORDER else None
+    first_ms = first_ms if around is None else min(around, latest_ms)
     rare = [event for event in events_of(scene) if event.name == of or event.what is RARE.get(of)] if of else []
     if rare and chance.random() < _AROUND:
         event = chance.choice(rare)
