@@ -70,12 +70,14 @@ def draw_take(
     scene = _scene(seed, site, per_minute, "" if of == ORDER else of, place_seed)
     latest_ms = scene.length_ms - frames * gap_ms
     first_ms = chance.randrange(0, latest_ms, 100)
-    around = _around_two(scene, frames, gap_ms, chance) if of == ORDER else None
-    first_ms = first_ms if around is None else min(around, latest_ms)
-    rare = [event for event in events_of(scene) if event.name == of or event.what is RARE.get(of)] if of else []
-    if rare and chance.random() < _AROUND:
-        event = chance.choice(rare)
-        first_ms = min(max(0, chance.randint(event.start_ms - frames * gap_ms, event.end_ms)), latest_ms)
+    if of == ORDER:
+        around = _around_two(scene, frames, gap_ms, chance)
+        first_ms = first_ms if around is None else min(around, latest_ms)
+    elif of:
+        rare = [event for event in events_of(scene) if event.name == of or event.what is RARE.get(of)]
+        if rare and chance.random() < _AROUND:
+            event = chance.choice(rare)
+            first_ms = min(max(0, chance.randint(event.start_ms - frames * gap_ms, event.end_ms)), latest_ms)
     times_ms = tuple(first_ms + number * gap_ms for number in range(frames))
     return Take(scene, times_ms, f"window {site} {seed} {of}".rstrip())
 

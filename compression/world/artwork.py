@@ -118,9 +118,9 @@ class Artwork:
         if seen.mirrored:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if seen.turned:
-            picture = picture.rotate(-seen.turned, Image.Resampling.BICUBIC, expand=True)
-        turned = np.asarray(picture)
-        return to_sprite(_cropped(turned) if seen.turned else turned)
+            turned = picture.rotate(-seen.turned, Image.Resampling.BICUBIC, expand=True)
+            return to_sprite(_cropped(np.asarray(turned)))
+        return to_sprite(np.asarray(picture))
 
     def _paint(self, drawing: str, colour: str, person: bool) -> UInt8Array:
         picture = self._drawn(drawing)
