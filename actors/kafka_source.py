@@ -19,6 +19,7 @@ from standwatch.pipeline.types import Record, SourceOffset
 _FETCH_BYTES = 32 * 1024 * 1024
 _PARTITION_FETCH_BYTES = 2 * 1024 * 1024  # a larger record still comes, alone: brokers send at least one
 _IDLE_CHECK_S = 2.0
+_LAST_COMMIT_MS = 5000
 _FIX = "start with an empty memory (another memory.path), or restore the topic"
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class KafkaSource:
         self._consumer: Any = None
         self._committer: Any = None
         self._commit: Any = None  # the future of the last commit
+        self._progress: dict[int, int] = {}  # the newest, whether or not a commit has carried it
         self._to_place: dict[int, int | None] = {}  # assigned, but the consumer does not know yet
         self._idle_check_at = 0.0
 
@@ -78,24 +80,31 @@ class KafkaSource:
             return {tp.partition: end for tp, end in consumer.end_offsets(list(consumer.assignment())).items()}
 
     def note_progress(self, positions: Mapping[int, int]) -> None:
-        """As `Source.note_progress`; asynchronous, and passed over while the one before is still on its way."""
-        if not positions or (self._commit is not None and not self._commit.is_done):
+        """As `Source.note_progress`; asynchronous, and left to the next one while the one before is on its way."""
+        self._progress |= positions
+        if not self._progress or (self._commit is not None and not self._commit.is_done):
             return
         try:
             if self._committer is None:
                 self._committer = connect_consumer(self._config, group_id=self._config.group_id)
-            offsets = {
-                self._at(partition): OffsetAndMetadata(offset, "", -1) for partition, offset in positions.items()
-            }
-            self._commit = self._committer.commit_async(offsets).add_errback(self._commit_failed)
+            self._commit = self._committer.commit_async(self._offsets()).add_errback(self._commit_failed)
         except (KafkaError, Unavailable, BadInput) as error:
             self._commit_failed(error)
 
     def close(self) -> None:
+        """As `Source.close`; what was noted last is committed before, within seconds, where Kafka answers."""
+        if self._committer is not None:
+            try:
+                probe(self._config)
+                patience_ms = min(_LAST_COMMIT_MS, self._config.request_timeout_ms)
+                self._committer.commit(self._offsets(), timeout_ms=patience_ms)
+            except (KafkaError, Unavailable, BadInput) as error:
+                self._commit_failed(error)
         for consumer in (self._consumer, self._committer):
             if consumer is not None:
                 consumer.close(timeout_ms=1000)
         self._consumer = self._committer = self._commit = None
+        self._progress = {}
 
     def _placed(self) -> Any:
         """The consumer, reading what was assigned last."""
@@ -152,6 +161,9 @@ class KafkaSource:
         if now >= self._idle_check_at:
             probe(self._config)
             self._idle_check_at = now + _IDLE_CHECK_S
+
+    def _offsets(self) -> dict[Any, Any]:
+        return {self._at(partition): OffsetAndMetadata(offset, "", -1) for partition, offset in self._progress.items()}
 
     def _commit_failed(self, error: BaseException) -> None:
         log.warning("group %r: progress was not noted: %s", self._config.group_id, failure_of(error))

@@ -217,6 +217,20 @@ def test_progress_is_visible_as_the_groups_offsets(config: BrokerConfig, topics:
         assert until(noted)
 
 
+def test_progress_noted_while_a_commit_is_on_its_way_is_committed_at_the_latest_when_the_source_closes(
+    config: BrokerConfig, topics: TopicsConfig
+) -> None:
+    group = f"group-{uuid4().hex[:8]}"
+    with reading(replace(config, group_id=group), topics, EVERYTHING) as source:
+        for offset in range(1, 42):
+            source.note_progress({1: offset})
+        source.note_progress({0: 7})
+    with admin(config) as client:
+        found = client.list_group_offsets(group)[group]
+    noted = {at.partition: entry.offset for at, entry in found.items()}
+    assert noted == {0: 7, 1: 41}
+
+
 def test_a_record_over_our_own_limit_is_refused_by_send(config: BrokerConfig, topics: TopicsConfig) -> None:
     small = KafkaSink(config, replace(topics, max_record_bytes=65_536))
     with pytest.raises(BadInput, match=r"topics\.max_record_bytes: a record of \d+ bytes .* limit of 65536"):
