@@ -92,7 +92,7 @@ class KafkaSource:
             self._commit_failed(error)
 
     def close(self) -> None:
-        """As `Source.close`; what was noted last is committed before, within seconds, where Kafka answers."""
+        """Commits what was noted last before, within seconds; where Kafka does not answer that is only logged."""
         if self._committer is not None:
             try:
                 probe(self._config)
