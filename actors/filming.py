@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -12,7 +13,7 @@ from threading import Thread
 from rich.progress import track
 
 from standwatch.actors.footage import bundled
-from standwatch.actors.lesson_footage import Film, Shot, load_artwork, seen_by
+from standwatch.actors.lesson_footage import Film, Shot, load_artwork, seen_by, unseen
 from standwatch.actors.real_lessons import real_frames
 from standwatch.compression.tuning.examples import shards, write_shard
 from standwatch.compression.xcomp import XComp
@@ -33,6 +34,7 @@ class Reel:
     real: bool = False
     context: bool = False
     varied: bool = False  # each shard drawn by a hand of its own
+    pictures: bool = False  # stored as they are, for a tower that is to learn
 
     def name(self, number: int) -> str:
         of = self.of.replace(" ", "_")
@@ -43,9 +45,10 @@ class Reel:
             of: bool(of),
             "context": self.context,
             "varied": self.varied,
+            "pictures": self.pictures,
         }
-        drawn = "-".join([self.style, *(kind for kind, wanted in kinds.items() if wanted)])
-        return f"{'real' if self.real else drawn}-{self.takes}-{number:06}"
+        drawn = "-".join(["real" if self.real else self.style, *(kind for kind, wanted in kinds.items() if wanted)])
+        return f"{drawn}-{self.takes}-{number:06}"
 
 
 def film_shards(
@@ -58,18 +61,19 @@ def film_shards(
 ) -> int:
     """Film the shards of these numbers that a folder has not; how many were new.
 
-    Only where some are missing the model with the vision tower is opened, and a film loaded by each process that
-    draws. Raises what opening raises, BrokenProcessPool if a film cannot be loaded, and OSError for files that cannot
-    be written.
+    Only where some are missing a film is loaded by each process that draws, and the model with the vision tower opened
+    where it is to see them. Raises what opening raises, BrokenProcessPool if a film cannot be loaded, and OSError for
+    files that cannot be written.
     """
     there = set(shards(to))
     missing = [number for number in numbers if reel.name(number) not in there]
     if missing:
-        tower, workers = opening(), min(workers, len(missing))
+        see = unseen if reel.pictures else partial(seen_by, opening())
+        workers = min(workers, len(missing))
         with ProcessPoolExecutor(workers, get_context("spawn"), _load, (loading,)) as pool:
             drawn = _in_turn(pool, reel, missing, workers * _AHEAD)
             for number in track(missing, "filming"):
-                write_shard(to, reel.name(number), seen_by(tower, next(drawn)))
+                write_shard(to, reel.name(number), see(next(drawn)))
     return len(missing)
 
 

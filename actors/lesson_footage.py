@@ -15,10 +15,10 @@ import torch
 from standwatch.actors.drawings import load_drawings
 from standwatch.actors.footage import bundled, cut_footage
 from standwatch.actors.real_lessons import TOPICS, RealFrame, real_take
-from standwatch.compression.preprocess import preprocess
 from standwatch.compression.tuning.examples import Example, Object
 from standwatch.compression.tuning.quiz import IN_TIME, WEIGHTS, Asked, quiz
 from standwatch.compression.tuning.quiz_claims import Phrasing, Topic
+from standwatch.compression.tuning.seeing import look_at
 from standwatch.compression.tuning.shown import shown
 from standwatch.compression.tuning.takes import ORDER, SIDE_PX, TEST_SEEDS, Take, draw_take, with_context
 from standwatch.compression.world.artwork import Artwork
@@ -123,14 +123,20 @@ class Film:
 @torch.inference_mode()
 def seen_by(model: XComp, shots: Sequence[Shot]) -> list[Example]:
     """What a model's vision tower makes of the frames of some shots, [F, n, W] of each."""
-    weight = next(model.vision.parameters())
-    pixels = preprocess(np.concatenate([shot.pictures for shot in shots]), model.config.vision.image_px)
-    clips = torch.split(pixels.to(weight)[:, None], _TOGETHER)
-    features = torch.cat([model.features(part)[:, 0] for part in clips]).cpu()
-    each = torch.split(features, [len(shot.pictures) for shot in shots])
+    pictures = torch.from_numpy(np.concatenate([shot.pictures for shot in shots]))
+    features = torch.cat([look_at(model, part) for part in torch.split(pictures, _TOGETHER)]).cpu()
+    return _examples(shots, torch.split(features, [len(shot.pictures) for shot in shots]))
+
+
+def unseen(shots: Sequence[Shot]) -> list[Example]:
+    """Some shots with their pictures as they are, uint8 [F, H, W, 3] of each."""
+    return _examples(shots, [torch.from_numpy(shot.pictures) for shot in shots])
+
+
+def _examples(shots: Sequence[Shot], features: Sequence[torch.Tensor]) -> list[Example]:
     return [
         Example(own, shot.times_ms, shot.objects, shot.asked, shot.source, shot.context)
-        for own, shot in zip(each, shots, strict=True)
+        for own, shot in zip(features, shots, strict=True)
     ]
 
 

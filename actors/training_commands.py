@@ -21,6 +21,7 @@ _LESSONS, _EXAM = Path("runs/lessons"), Path("runs/exam")
 # By stage: its steps, the examples of each, and the highest learning rate, unless the user says otherwise.
 _STAGES = {
     "align": (8_000, 64, 2e-3),
+    "see": (2_000, 32, 1e-3),
     "tune": (4_000, 8, 1e-3),
     "compress": (2_000, 8, 5e-4),
     "readout": (1_000, 16, 2e-3),
@@ -58,12 +59,21 @@ def film(
     varied: Annotated[
         bool, typer.Option("--varied", help="Each file's drawings are bent, outlined, lit and coloured in its own way.")
     ] = False,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Store the pictures themselves: `see` learns from these.")
+    ] = False,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Who sees: what `see` learnt, or a release."),
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that draw; else one a core.")] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="The vision tower runs on a GPU.")] = False,
 ) -> None:
     """Store what vision makes of drawn scenes, or real ones, with the truth about them. Files that are there stay."""
     from standwatch.actors.filming import Reel, film_shards, load_film
     from standwatch.compression.checkpoint import load_model
+    from standwatch.compression.tuning.release import read_learnt
+    from standwatch.compression.tuning.seeing import merge_vision
     from standwatch.compression.xcomp import XComp
 
     if real and (for_tests or stills or windows or context or varied):
@@ -87,12 +97,16 @@ def film(
         real=real,
         context=context,
         varied=varied,
+        pictures=pictures,
     )
 
     def tower() -> XComp:
-        load_drawings(style)  # once, before many processes want them
-        return load_model(base_model(gpu=gpu)).model
+        model = load_model(base_model(gpu=gpu)).model
+        if start:
+            merge_vision(model, read_learnt(start))
+        return model
 
+    load_drawings(style)  # once, before many processes want them
     numbers = range(first, first + shards)
     new = film_shards(reel, numbers, to, tower, partial(load_film, reel), workers or os.cpu_count() or 1)
     print(f"{to}: {shards} files of {takes} scenes, {new} of them new")
@@ -144,8 +158,8 @@ def run(
     """Go through one stage on Ray Train. The same command goes on where a run was stopped."""
     if stage not in _STAGES:
         raise BadInput(f"stage: {stage!r} is none; choose one of {', '.join(_STAGES)}")
-    if freeze_projector and stage == "align":
-        raise BadInput("--freeze-projector: nothing else learns in align; leave it out")
+    if freeze_projector and stage in ("align", "see"):
+        raise BadInput(f"--freeze-projector: in {stage} it learns; leave it out")
     from standwatch.actors.training_run import Course, train
     from standwatch.compression.tuning.learner import Stage
 

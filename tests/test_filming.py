@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -57,6 +58,16 @@ def test_shards_of_two_processes_are_those_of_one_and_what_is_there_stays(tmp_pa
     assert film_shards(REEL, range(3, 9), tmp_path, open_nothing, load_nothing, workers=2) == 0
 
 
+def test_pictures_are_stored_as_they_are_and_nobody_needs_to_see_them(tmp_path: Path) -> None:
+    reel = replace(REEL, pictures=True)
+    assert film_shards(reel, range(3, 4), tmp_path, open_nothing, load_plain, workers=1) == 1
+    assert shards(tmp_path) == ["plain-pictures-2-000003"]
+    shots = Film(PLAIN).shard(3, 2, False)
+    for one, shot in zip(read_shard(tmp_path, reel.name(3)), shots, strict=True):
+        assert one.features.dtype is torch.uint8 and (one.features.numpy() == shot.pictures).all()
+        assert (one.objects, one.asked) == (shot.objects, shot.asked)
+
+
 def test_a_process_that_cannot_draw_ends_the_filming(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="process pool"):
         film_shards(REEL, range(2), tmp_path, open_tower, load_nothing, workers=1)
@@ -99,3 +110,4 @@ def test_a_shards_name_says_what_is_in_it() -> None:
     assert Reel("noto", 64, stills=True, of="police car").name(7) == "noto-stills-police_car-64-000007"
     assert Reel("noto", 64, for_tests=True, context=True).name(7) == "noto-test-context-64-000007"
     assert Reel("noto", 64, real=True).name(7) == "real-64-000007"
+    assert Reel("noto", 64, real=True, pictures=True).name(7) == "real-pictures-64-000007"

@@ -1,16 +1,14 @@
-"""Decides how a language model learns without changing what it was: additions of low rank (LoRA, arXiv 2106.09685).
+"""Decides how a model learns without changing what it was: additions of low rank (LoRA, arXiv 2106.09685).
 
-Every linear layer of the decoder gets one. What is released of a tuned language model is these additions alone, some
+Every linear layer of the layers that learn gets one. What is released of a tuned model is these additions alone, some
 megabytes; whoever has the base model adds them to its weights once and has an ordinary model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from standwatch.compression.lpcomp import Decoder
 
 _SCALE = 2.0  # of what is added, so that one learning rate serves the additions and all else
 _DOWN, _UP = ".down", ".up"
@@ -35,30 +33,30 @@ class Adapted(nn.Module):
         return added
 
 
-def adapt(decoder: Decoder, rank: int, seed: int) -> None:
-    """Give every linear layer of the decoder's layers an addition, and freeze all else of the decoder.
+def adapt(model: nn.Module, layers: Iterable[nn.Module], rank: int, seed: int) -> None:
+    """Give every linear layer of these layers of a model an addition, and freeze all else of it.
 
     The model computes the same as before. Raises ValueError for a rank below 1.
     """
     if rank < 1:
         raise ValueError(f"rank: {rank} must be at least 1")
     generator = torch.Generator().manual_seed(seed)
-    decoder.requires_grad_(False)
-    for layer in decoder.stack:
+    model.requires_grad_(False)
+    for layer in layers:
         for module in list(layer.modules()):
             for name, child in list(module.named_children()):
                 if isinstance(child, nn.Linear) and not isinstance(module, Adapted):
                     setattr(module, name, Adapted(child, rank, generator))
 
 
-def additions(decoder: Decoder) -> dict[str, Tensor]:
+def additions(model: nn.Module) -> dict[str, Tensor]:
     """What was learnt: by the name of the linear layer's weight, with `.down` and `.up` behind it."""
-    return {name: tensor.detach() for name, tensor in _learning(decoder).items()}
+    return {name: tensor.detach() for name, tensor in _learning(model).items()}
 
 
-def restore(decoder: Decoder, learnt: Mapping[str, Tensor]) -> None:
-    """Put `additions` back into an adapted decoder. Raises ValueError unless they are those of this decoder."""
-    own = _learning(decoder)
+def restore(model: nn.Module, learnt: Mapping[str, Tensor]) -> None:
+    """Put `additions` back into an adapted model. Raises ValueError unless they are those of this model."""
+    own = _learning(model)
     if {name: tensor.shape for name, tensor in own.items()} != {name: one.shape for name, one in learnt.items()}:
         raise ValueError("additions: they are of another model, or of another rank")
     with torch.no_grad():
@@ -82,9 +80,9 @@ def merged(weights: Mapping[str, Tensor], learnt: Mapping[str, Tensor]) -> dict[
     return found
 
 
-def _learning(decoder: Decoder) -> dict[str, nn.Parameter]:
+def _learning(model: nn.Module) -> dict[str, nn.Parameter]:
     found: dict[str, nn.Parameter] = {}
-    for name, module in decoder.named_modules():
+    for name, module in model.named_modules():
         if isinstance(module, Adapted):
             found |= {f"{name}.weight{_DOWN}": module.down, f"{name}.weight{_UP}": module.up}
     return found

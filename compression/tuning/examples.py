@@ -1,8 +1,8 @@
 """Decides what a stored example is: features of frames, what is truly in each of them, and what is asked about them.
 
-Vision is frozen, so a frame is encoded once and trained on from what was stored. Examples lie in shards, each a pair
-of files with the same name: NAME.safetensors has the features of all its frames, one after the other, NAME.json the
-rest. The second is written last: a shard is complete if it is there.
+Where vision does not learn, a frame is encoded once and trained on from what was stored; where it does, pictures are
+stored instead. Examples lie in shards, each a pair of files with the same name: NAME.safetensors has the features of
+all its frames, one after the other, NAME.json the rest. The second is written last: a shard is complete if it is there.
 """
 
 import json
@@ -38,7 +38,8 @@ class Object:
 class Example:
     """Frames of one feed at `times_ms`: features [F, n, W] before the projector, objects of each, and what is asked.
 
-    The first `context` frames only stand before those that are asked about.
+    Instead of features there may be the pictures themselves, uint8 [F, S, S, 3]. The first `context` frames only stand
+    before those that are asked about.
     """
 
     features: Tensor
@@ -67,11 +68,17 @@ class Example:
         return (self.window_ms[-1] - self.window_ms[0]) / (frames - 1) * frames / 1000
 
 
+def are_pictures(features: Tensor) -> bool:
+    """Whether an example holds pictures that no vision tower has seen yet."""
+    return features.dtype is torch.uint8
+
+
 def write_shard(folder: Path, name: str, examples: Sequence[Example]) -> None:
     """Raises OSError if the files cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
-    features = torch.cat([example.features for example in examples]).to(torch.float16)
-    save_file({_FEATURES: features}, folder / f"{name}.safetensors")
+    features = torch.cat([example.features for example in examples])
+    stored = features if are_pictures(features) else features.to(torch.float16)
+    save_file({_FEATURES: stored}, folder / f"{name}.safetensors")
     rest = [
         {
             "times_ms": example.times_ms,

@@ -1,15 +1,17 @@
 """Decides what learns in each stage of training, from which loss, and what of it is kept.
 
 align      the projector, towards the words for what cells show (`alignment`)
+see        the vision tower and the projector's first layer, the same way, from pictures (`seeing`)
 tune       projector and additions of low rank, by answering with all tokens of every frame in sight
 compress   the same, with LP-Comp between the layers: supervised compression tuning (spec §11) at low rank
 readout    the readout, towards the words for what frames show (`remembering`)
 recall     the readout, by answering from memory's one token per frame alone; who reads it stays as it is
 remember   all three, by answering as in `compress` and, each time, as in `recall`
 
-Where answers are learnt, so is where to look for them (`looking`). Each stage goes on from the one before. Vision and
-the weights that the base model came with never change, and where the projector is frozen, it does not either: answering
-pulls its tokens away from the words that alignment brought them to.
+Where answers are learnt, so is where to look for them (`looking`). Each stage goes on from the one before. The weights
+that the base models came with never change, and where the projector is frozen, it does not either: answering pulls its
+tokens away from the words that alignment brought them to. In `see` its second layer stays, and with it the words in
+which tokens are written: who reads them understands what is seen better without learning anything.
 """
 
 import random
@@ -32,10 +34,11 @@ from standwatch.compression.tokenizer import TextTokenizer
 from standwatch.compression.training import Recipe, answered, mean_loss
 from standwatch.compression.tuning.adapters import adapt, additions, restore
 from standwatch.compression.tuning.alignment import alignment_loss, lexicon_of, set_distance, targets, told
-from standwatch.compression.tuning.examples import Example
+from standwatch.compression.tuning.examples import Example, are_pictures
 from standwatch.compression.tuning.lessons import lesson
 from standwatch.compression.tuning.looking import Onlooker
 from standwatch.compression.tuning.remembering import frame_targets, left_of
+from standwatch.compression.tuning.seeing import VISION, adapt_vision, look_at
 from standwatch.compression.xcomp import XComp, load_strictly
 
 _ALIGNED_PACE = 0.1
@@ -49,6 +52,7 @@ class Stage(str, Enum):
     """In the order they are gone through."""
 
     ALIGN = "align"
+    SEE = "see"
     TUNE = "tune"
     COMPRESS = "compress"
     READOUT = "readout"
@@ -57,6 +61,7 @@ class Stage(str, Enum):
 
 
 _OF_READOUT = (Stage.READOUT, Stage.RECALL)  # nothing else learns in these
+_OF_CELLS = (Stage.ALIGN, Stage.SEE)  # nobody reads in these
 
 
 def whole_schedule(layers: int, tokens_per_frame: int) -> Schedule:
@@ -67,7 +72,7 @@ def whole_schedule(layers: int, tokens_per_frame: int) -> Schedule:
 class Learner:
     """A base model with what it learns. One call is one step of one stage.
 
-    Raises ValueError for a stage that learns nothing where the projector is frozen.
+    Raises ValueError for a stage that learns nothing where the projector is frozen, or with this vision tower.
     """
 
     def __init__(
@@ -79,14 +84,17 @@ class Learner:
         rank: int,
         freeze_projector: bool = False,
     ) -> None:
-        if freeze_projector and stage is Stage.ALIGN:
-            raise ValueError("freeze_projector: nothing else learns in alignment; leave it out")
+        if freeze_projector and stage in _OF_CELLS:
+            raise ValueError(f"freeze_projector: in {stage.value} it learns; leave it out")
         self._model, self._tokenizer, self._stage, self._recipe = model, tokenizer, stage, recipe
         model.requires_grad_(False)
-        adapt(model.decoder, rank, seed=0)
+        adapt(model.decoder, model.decoder.stack, rank, seed=0)
         # Gradients of what does not learn take time.
         self._projects = stage not in _OF_READOUT and not freeze_projector
         model.projector.float().requires_grad_(self._projects)  # its steps too are smaller than bfloat16 can tell
+        if stage is Stage.SEE:
+            model.projector.mlp[-1].requires_grad_(False)
+            adapt_vision(model, rank)
         if stage in _OF_READOUT:
             model.requires_grad_(False)
         self._drawn = self._readout_drawn = True  # projector and readout: nobody has trained them yet
@@ -95,7 +103,7 @@ class Learner:
             self._readout = self._drawn_readout()
         self.lexicon = lexicon_of(model.decoder.embed_tokens.weight, tokenizer.encode)
         # Once aligned they take smaller steps: otherwise they have left the words before they are understood.
-        pace = 1.0 if stage in (Stage.ALIGN, *_OF_READOUT) else _ALIGNED_PACE
+        pace = 1.0 if stage in (*_OF_CELLS, *_OF_READOUT) else _ALIGNED_PACE
         self._optimizer = torch.optim.AdamW(
             [{"params": self._translating(), "pace": pace}, {"params": self._reading(), "pace": 1.0}],
             lr=recipe.learning_rate,
@@ -159,7 +167,7 @@ class Learner:
     def examine(self, examples: Sequence[Example]) -> dict[str, list[bool]]:
         """Of every question whether its whole answer would be written, word for word, by topic.
 
-        Of alignment, which reads nothing, whether cells are told instead (`alignment.told`).
+        Where nobody reads, whether cells are told instead (`alignment.told`).
         """
         found: dict[str, list[bool]] = {}
         for example in examples:
@@ -192,7 +200,7 @@ class Learner:
         own = {
             part + name: one.detach() for part, module in modules.items() for name, one in module.state_dict().items()
         }
-        return own | {DECODER + name: one for name, one in additions(self.decoder).items()}
+        return own | {DECODER + name: one for name, one in additions(self.decoder).items()}  # vision's among them
 
     def take(self, learnt: Mapping[str, Tensor]) -> None:
         """Go on from what was learnt before. Raises ValueError if it is another model's.
@@ -202,8 +210,11 @@ class Learner:
         """
         own = {name.removeprefix(PROJECTOR): one for name, one in learnt.items() if name.startswith(PROJECTOR)}
         readout = {name.removeprefix(READOUT): one for name, one in learnt.items() if name.startswith(READOUT)}
-        added = {name.removeprefix(DECODER): one for name, one in learnt.items() if name.endswith((".down", ".up"))}
-        restore(self.decoder, added)
+        added = {name: one for name, one in learnt.items() if name.endswith((".down", ".up"))}
+        if self._stage is not Stage.SEE and any(name.startswith(VISION) for name in added):
+            self._carry_vision(added)
+        drawn = {VISION + name: one for name, one in additions(self._model.vision).items()}  # if it has not learnt yet
+        restore(self.decoder, {name.removeprefix(DECODER): one for name, one in {**drawn, **added}.items()})
         if self._stage is not Stage.ALIGN or _alike(self._model.projector, own):
             load_strictly(self._model.projector, own)
             self._drawn = False
@@ -224,20 +235,28 @@ class Learner:
             torch.manual_seed(0)
             return Readout(self._model.config.language.width).to(self.device)
 
+    def _carry_vision(self, added: Mapping[str, Tensor]) -> None:
+        """Have room for what vision has learnt, which this stage has no use for but passes on."""
+        if not additions(self._model.vision):
+            rank = next(len(one) for name, one in added.items() if name.startswith(VISION) and name.endswith(".down"))
+            adapt_vision(self._model, rank)
+            self._model.vision.requires_grad_(False)
+
     def _translating(self) -> list[nn.Parameter]:
         """The weights of this stage that make tokens for the language model to read."""
         modules: list[nn.Module] = [self._model.projector] if self._projects else []
+        modules += [self._model.vision] if self._stage is Stage.SEE else []
         modules += [self._readout] if self._readout else []
-        return [weight for module in modules for weight in module.parameters()]
+        return [weight for module in modules for weight in module.parameters() if weight.requires_grad]
 
     def _reading(self) -> list[nn.Parameter]:
         """The weights of this stage that read."""
-        if self._stage in (Stage.ALIGN, *_OF_READOUT):
+        if self._stage in (*_OF_CELLS, *_OF_READOUT):
             return []
         return [one for layer in self.decoder.stack for one in layer.parameters() if one.requires_grad]
 
     def _loss(self, examples: Sequence[Example], questions: int, chance: random.Random) -> Tensor:
-        if self._stage is Stage.ALIGN:
+        if self._stage in _OF_CELLS:
             return self._alignment_loss(examples, chance)
         if self._stage is Stage.READOUT:
             return self._readout_loss(examples)
@@ -256,7 +275,7 @@ class Learner:
         return loss(self.schedule, self._remembered(frames) if self._readout else frames)
 
     def _marks(self, example: Example) -> dict[str, list[bool]]:
-        if self._stage is Stage.ALIGN:
+        if self._stage in _OF_CELLS:
             wanted = [targets(objects, self._model.config.tokens_per_frame) for objects in example.objects]
             return told(self.tokens(example), wanted, self.lexicon)
         right = answered(
@@ -286,7 +305,11 @@ class Learner:
         return list(torch.split(together, [len(one.features) for one in examples]))
 
     def _projected(self, features: Tensor) -> Tensor:
-        tokens: Tensor = self._model.projector(features.to(self.device).float())
+        """Tokens of features [F, n, W], or where vision learns of pictures [F, S, S, 3]; ValueError for the other."""
+        if are_pictures(features) != (self._stage is Stage.SEE):
+            raise ValueError("lessons: `see` learns from pictures alone, and nothing else does; film others")
+        seen = look_at(self._model, features) if self._stage is Stage.SEE else features.to(self.device)
+        tokens: Tensor = self._model.projector(seen.float())
         return tokens
 
     def _left(self, videos: Sequence[Tensor]) -> list[Tensor]:

@@ -1,0 +1,129 @@
+"""Vision learns from pictures, by additions that its weights take up, and nothing else is changed by it."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from standwatch.compression.checkpoint import load_model
+from standwatch.compression.tokenizer import byte_level
+from standwatch.compression.training import Recipe
+from standwatch.compression.tuning.examples import Example, Object, read_shard, write_shard
+from standwatch.compression.tuning.learner import PROJECTOR, Learner, Stage
+from standwatch.compression.tuning.release import read_learnt, write_release, write_tuned
+from standwatch.compression.tuning.seeing import VISION, learning_blocks, look_at, merge_vision
+from standwatch.compression.xcomp import XComp, build
+from standwatch.configs.schema import ModelConfig, VisionConfig
+from tests.checkpoint_folder import save_with_tokenizer
+from tests.tiny_models import TINY, drawn, fresh_xcomp
+
+DOG, RED_CAR = Object("dog", "", (0.0, 0.0, 0.5, 0.5)), Object("car", "red", (0.5, 0.5, 1.0, 1.0))
+
+
+def shape(taps: tuple[int, ...] = (1, 3)) -> ModelConfig:
+    vision = VisionConfig(
+        tower="dinov2", image_px=28, patch_px=7, width=16, heads=2, blocks=3, mlp_width=16, frames_per_clip=4, taps=taps
+    )
+    return replace(TINY, vision=vision)
+
+
+def fresh(taps: tuple[int, ...] = (1, 3)) -> XComp:
+    model = build(shape(taps))
+    drawn(model, 3)
+    return model
+
+
+def learner(stage: Stage, model: XComp) -> Learner:
+    return Learner(model, byte_level(), stage, Recipe(learning_rate=1e-2, warm_up=0.0), rank=2)
+
+
+def pictures(seed: int, frames: int = 2) -> Example:
+    """Noise with a red square where the car is."""
+    seen = torch.randint(0, 100, (frames, 28, 28, 3), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+    seen[:, 14:, 14:] = torch.tensor((250, 10, 10), dtype=torch.uint8)
+    return Example(seen, tuple(range(frames)), ((DOG, RED_CAR),) * frames, (), "by hand")
+
+
+def learn(own: Learner, steps: int = 60) -> list[float]:
+    losses = []
+    for step in range(steps):
+        losses.append(own.gradients([pictures(1), pictures(2)], 1, random.Random(step)))
+        own.step(step, 100)
+    return losses
+
+
+def seen_as(model: XComp) -> Tensor:
+    return look_at(model, pictures(5).features)
+
+
+def test_blocks_between_the_taps_and_the_projectors_first_layer_learn_and_nothing_else_changes() -> None:
+    model = fresh()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    own = learner(Stage.SEE, model)
+    losses = learn(own)
+    assert losses[-1] < 0.5 * losses[0]
+    base = {name: weight for name, weight in model.state_dict().items() if not name.endswith((".down", ".up"))}
+    changed = {name for name, weight in base.items() if not torch.equal(weight, before[name.replace(".linear.", ".")])}
+    first_layer = {"mlp.0.weight", "mlp.0.bias", "standard.weight", "standard.bias"}
+    assert changed == {PROJECTOR + name for name in first_layer}
+    learnt = {
+        name for name, one in own.learnt().items() if name.startswith(VISION) and name.endswith(".up") and one.any()
+    }
+    linear = ("attention.qkv", "attention.out", "mlp.fc1", "mlp.fc2")
+    assert learnt == {f"{VISION}blocks.{block}.{name}.weight.up" for block in (1, 2) for name in linear}
+
+
+def test_what_vision_has_learnt_is_carried_through_other_stages_and_merged_where_frames_are_filmed() -> None:
+    own = learner(Stage.SEE, model := fresh())
+    learn(own, 10)
+    later = learner(Stage.ALIGN, fresh())
+    later.take(own.learnt())
+    features = replace(pictures(1), features=torch.randn(2, 4, 64, generator=torch.Generator().manual_seed(0)))
+    later.gradients([features], 1, random.Random(0))
+    later.step(0, 10)
+    for name, one in later.learnt().items():
+        assert torch.equal(one, own.learnt()[name]) == (not name.startswith(PROJECTOR)), name
+    filming = fresh()
+    unlearnt = seen_as(filming)
+    merge_vision(filming, later.learnt())
+    torch.testing.assert_close(seen_as(filming), seen_as(model), rtol=1e-4, atol=1e-4)
+    assert (seen_as(filming) - unlearnt).abs().max() > 0.01
+    merge_vision(filming, {})  # of releases from before vision learnt
+
+
+def test_what_is_released_sees_as_it_has_learnt(tmp_path: Path) -> None:
+    save_with_tokenizer(fresh(), tmp_path / "base")
+    own = learner(Stage.SEE, model := load_model(replace(shape(), checkpoint=str(tmp_path / "base"))).model)
+    learn(own, 10)
+    save_file({name: one.contiguous() for name, one in own.learnt().items()}, tmp_path / "learnt.safetensors")
+    write_release([tmp_path / "learnt.safetensors"], tmp_path / "release.safetensors", {})
+    write_tuned(tmp_path / "base", tmp_path / "release.safetensors", tmp_path / "tuned")
+    tuned = load_model(replace(shape(), checkpoint=str(tmp_path / "tuned"))).model
+    torch.testing.assert_close(seen_as(tuned), seen_as(model), rtol=0.02, atol=0.02)
+    again = learner(Stage.SEE, fresh())
+    again.take(read_learnt(tmp_path / "release.safetensors"))
+    torch.testing.assert_close(seen_as(again._model), seen_as(model), rtol=0.02, atol=0.02)
+
+
+def test_pictures_come_back_from_their_files(tmp_path: Path) -> None:
+    write_shard(tmp_path, "one", [pictures(1), pictures(2, frames=3)])
+    one, other = read_shard(tmp_path, "one")
+    assert torch.equal(one.features, pictures(1).features) and torch.equal(other.features, pictures(2, 3).features)
+
+
+def test_each_stage_refuses_what_it_cannot_learn_from() -> None:
+    features = replace(pictures(1), features=torch.zeros(2, 4, 64))
+    for stage, lessons in ((Stage.SEE, features), (Stage.ALIGN, pictures(1))):
+        with pytest.raises(ValueError, match="`see` learns from pictures alone"):
+            learner(stage, fresh()).gradients([lessons], 1, random.Random(0))
+
+
+def test_a_tower_without_blocks_that_learn_is_refused() -> None:
+    assert len(learning_blocks(fresh(()).vision)) == 3, "all, without taps"
+    for model in (fresh((3,)), fresh_xcomp()):
+        with pytest.raises(ValueError, match="see: this tower"):
+            learner(Stage.SEE, model)
