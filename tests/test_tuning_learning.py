@@ -140,9 +140,9 @@ def test_cells_of_people_are_to_be_like_the_word_for_their_pose_and_of_nothing_e
         assert not targets([other], 4)[-1].any()
 
 
-def test_two_objects_share_a_cell_by_how_much_of_it_they_cover() -> None:
-    half, all_of_it = Object("cat", "", (0.0, 0.0, 0.25, 0.5)), Object("dog", "", (0.0, 0.0, 0.5, 0.5))
-    names, *_ = targets([half, all_of_it], 4)
+def test_two_objects_share_a_cell_by_the_root_of_how_much_of_it_they_cover() -> None:
+    quarter, all_of_it = Object("cat", "", (0.0, 0.0, 0.25, 0.25)), Object("dog", "", (0.0, 0.0, 0.5, 0.5))
+    names, *_ = targets([quarter, all_of_it], 4)
     assert names[0, NAMES.index("cat")] == pytest.approx(1 / 3)
     assert names[0, NAMES.index("dog")] == pytest.approx(2 / 3)
     too_little = Object("cat", "", (0.0, 0.0, 0.05, 0.5))

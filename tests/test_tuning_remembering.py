@@ -115,9 +115,11 @@ def test_answers_are_learnt_from_memory_alone_and_from_frames_too() -> None:
     assert compressed.examine(EXAMPLES) == {Topic.PRESENCE: [True, True]}
 
 
-def test_a_readout_is_taken_over_where_one_was_learnt() -> None:
+@pytest.mark.parametrize("stage", [Stage.REMEMBER, Stage.COMPRESS])
+def test_a_readout_is_taken_over_where_one_was_learnt_and_passed_on_where_none_is_used(stage: Stage) -> None:
     first, _ = trained(Stage.READOUT, None, 5)
-    second, _ = trained(Stage.REMEMBER, first, 0)
+    second, _ = trained(stage, first, 0)
+    assert set(second.learnt()) == set(first.learnt())
     for name, weight in first.learnt().items():
         assert torch.equal(second.learnt()[name], weight), name
     without = Learner(fresh_xcomp(), TOKENIZER, Stage.COMPRESS, Recipe(), rank=4)

@@ -60,7 +60,8 @@ def lexicon_of(embedding: Tensor, encode: Callable[[str], Sequence[int]]) -> Lex
 def targets(objects: Sequence[Object], cells: int) -> tuple[Tensor, ...]:
     """What a frame's cells show, row by row: of each question the share of each word, [cells, K], in all 1 or 0.
 
-    Objects share a cell by how much of it their boxes cover; what has no colour or pose shares none.
+    Objects share a cell by the root of how much of it their boxes cover: by the cover alone hardly anything would be
+    learnt of a small thing that stands before a large one. What has no colour or pose shares none.
     """
     side = isqrt(cells)
     names, colours, sides, rows, poses = found = tuple(
@@ -70,6 +71,7 @@ def targets(objects: Sequence[Object], cells: int) -> tuple[Tensor, ...]:
         left, top, right, bottom = one.box
         cover = np.outer(_overlap(top, bottom, side), _overlap(left, right, side))
         cover[cover < _LEAST_COVER] = 0
+        cover = np.sqrt(cover)
         names[..., NAMES.index(one.name)] += cover
         if one.colour:
             colours[..., QUESTIONS[1].index(one.colour)] += cover

@@ -98,7 +98,8 @@ class Learner:
         if stage in _OF_READOUT:
             model.requires_grad_(False)
         self._drawn = self._readout_drawn = True  # projector and readout: nobody has trained them yet
-        self._readout: Readout | None = None  # there is none before its stage
+        self._readout: Readout | None = None  # only in the stages that use it
+        self._passed_on: dict[str, Tensor] = {}  # the readout's weights in the others
         if stage in (*_OF_READOUT, Stage.REMEMBER):
             self._readout = self._drawn_readout()
         self.lexicon = lexicon_of(model.decoder.embed_tokens.weight, tokenizer.encode)
@@ -200,7 +201,8 @@ class Learner:
         own = {
             part + name: one.detach() for part, module in modules.items() for name, one in module.state_dict().items()
         }
-        return own | {DECODER + name: one for name, one in additions(self.decoder).items()}  # vision's among them
+        added = {DECODER + name: one for name, one in additions(self.decoder).items()}  # vision's among them
+        return own | added | self._passed_on
 
     def take(self, learnt: Mapping[str, Tensor]) -> None:
         """Go on from what was learnt before. Raises ValueError if it is another model's.
@@ -218,7 +220,9 @@ class Learner:
         if self._stage is not Stage.ALIGN or _alike(self._model.projector, own):
             load_strictly(self._model.projector, own)
             self._drawn = False
-        if self._readout and readout and (self._stage is not Stage.READOUT or _alike(self._readout, readout)):
+        if self._readout is None:
+            self._passed_on = {READOUT + name: one for name, one in readout.items()}
+        elif readout and (self._stage is not Stage.READOUT or _alike(self._readout, readout)):
             load_strictly(self._readout, readout)
             self._readout_drawn = False
 

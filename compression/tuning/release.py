@@ -1,6 +1,6 @@
 """Decides what of a training run is published, and how it becomes an ordinary model again.
 
-Published are the projector, the readout and the additions of low rank, as float16: 15 MB for a base of 300.
+Published are the projector, the readout and the additions of low rank, as float16: 17 MB for a base of 300.
 Whoever has the base model puts all of it together once; what comes out is a checkpoint like any other.
 """
 
@@ -24,8 +24,8 @@ def write_release(learnt: Sequence[Path], to: Path, notes: Mapping[str, str]) ->
     """The files of training runs, or releases, as one to publish: their mean; `notes` say how it was made.
 
     Runs that go on from each other lie in one valley of the loss, and their mean is often more right about what
-    neither was taught than both are ("model soups", Wortsman et al. 2022). The file of a stage before the readout's has
-    no readout: then it is that of the others. Raises ValueError, naming the file, where they are not of the same
+    neither was taught than both are ("model soups", Wortsman et al. 2022). A file from before the first readout has
+    none: then it is that of the others. Raises ValueError, naming the file, where they are not of the same
     weights.
     """
     runs = [(path, read_learnt(path)) for path in learnt]
