@@ -118,8 +118,11 @@ def test_pictures_come_back_from_their_files(tmp_path: Path) -> None:
 def test_each_stage_refuses_what_it_cannot_learn_from() -> None:
     features = replace(pictures(1), features=torch.zeros(2, 4, 64))
     for stage, lessons in ((Stage.SEE, features), (Stage.ALIGN, pictures(1))):
-        with pytest.raises(ValueError, match="`see` learns from pictures alone"):
-            learner(stage, fresh()).gradients([lessons], 1, random.Random(0))
+        own = learner(stage, fresh())
+        with pytest.raises(ValueError, match="`see` learns from pictures, and no other stage does"):
+            own.begin([lessons])
+        with pytest.raises(ValueError, match="film some with"):
+            own.gradients([lessons], 1, random.Random(0))
 
 
 def test_a_tower_without_blocks_that_learn_is_refused() -> None:

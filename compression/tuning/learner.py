@@ -178,7 +178,9 @@ class Learner:
 
     @torch.no_grad()
     def begin(self, examples: Sequence[Example]) -> None:
-        """What a stage does once, before its first step."""
+        """What a stage does once, before its first step. Raises ValueError for examples that it cannot learn from."""
+        for example in examples:
+            self._check(example.features)
         projector = self._model.projector
         if self._stage is Stage.ALIGN and self._drawn and isinstance(projector, CellProjector):
             projector.standard.measure(torch.cat([example.features for example in examples]).to(self.device))
@@ -308,10 +310,16 @@ class Learner:
         together = self._projected(torch.cat([one.features for one in examples]))
         return list(torch.split(together, [len(one.features) for one in examples]))
 
-    def _projected(self, features: Tensor) -> Tensor:
-        """Tokens of features [F, n, W], or where vision learns of pictures [F, S, S, 3]; ValueError for the other."""
+    def _check(self, features: Tensor) -> None:
         if are_pictures(features) != (self._stage is Stage.SEE):
-            raise ValueError("lessons: `see` learns from pictures alone, and nothing else does; film others")
+            with_or_without = "with" if self._stage is Stage.SEE else "without"
+            raise ValueError(
+                f"lessons: `see` learns from pictures, and no other stage does; film some {with_or_without} --pictures"
+            )
+
+    def _projected(self, features: Tensor) -> Tensor:
+        """Tokens of features [F, n, W], or where vision learns of pictures [F, S, S, 3]."""
+        self._check(features)
         seen = look_at(self._model, features) if self._stage is Stage.SEE else features.to(self.device)
         tokens: Tensor = self._model.projector(seen.float())
         return tokens
