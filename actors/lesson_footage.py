@@ -16,9 +16,9 @@ from standwatch.actors.drawings import load_drawings
 from standwatch.actors.footage import bundled, cut_footage
 from standwatch.actors.real_lessons import TOPICS, RealFrame, real_take
 from standwatch.compression.tuning.examples import Example, Object
+from standwatch.compression.tuning.eyesight import look_at
 from standwatch.compression.tuning.quiz import IN_TIME, WEIGHTS, Asked, quiz
 from standwatch.compression.tuning.quiz_claims import Phrasing, Topic
-from standwatch.compression.tuning.seeing import look_at
 from standwatch.compression.tuning.shown import shown
 from standwatch.compression.tuning.takes import ORDER, SIDE_PX, TEST_SEEDS, Take, draw_take, with_context
 from standwatch.compression.world.artwork import Artwork

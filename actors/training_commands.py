@@ -72,8 +72,8 @@ def film(
     """Store what vision makes of drawn scenes, or real ones, with the truth about them. Files that are there stay."""
     from standwatch.actors.filming import Reel, film_shards, load_film
     from standwatch.compression.checkpoint import load_model
+    from standwatch.compression.tuning.eyesight import merge_vision
     from standwatch.compression.tuning.release import read_learnt
-    from standwatch.compression.tuning.seeing import merge_vision
     from standwatch.compression.xcomp import XComp
 
     if real and (for_tests or stills or windows or context or varied):

@@ -135,7 +135,7 @@ MISTAKES = [
     ("train film --windows --of unicorn", 2, "--of: 'unicorn' is none of ", "fall, fire, left behind"),
     ("train run align --to {out} --freeze-projector", 2, "--freeze-projector: in align it learns", "leave it out"),
     ("train hide --lessons {out} --to {out}", 2, "--lessons: ", "has none; film some first"),
-    ("train run learn --to {out}", 2, "stage: 'learn' is none", "align, tune, compress"),
+    ("train run learn --to {out}", 2, "stage: 'learn' is none", "align, see, tune, compress"),
     ("publish {video} --feed yard/1", 2, "--feed: 'yard/1' cannot name a feed", "1 to 128 letters"),
     (f"publish {{video}} --feed {LONG}", 2, "--feed: 'xxxx", "(300 characters)' cannot name a feed; use 1 to 128"),
     ("publish {video} --feed yard --to cellar", 2, "--to: 'cellar' is not a destination", "spool:DIR or kafka://"),

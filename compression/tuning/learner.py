@@ -1,7 +1,7 @@
 """Decides what learns in each stage of training, from which loss, and what of it is kept.
 
 align      the projector, towards the words for what cells show (`alignment`)
-see        the vision tower and the projector's first layer, the same way, from pictures (`seeing`)
+see        the vision tower and the projector's first layer, the same way, from pictures (`eyesight`)
 tune       projector and additions of low rank, by answering with all tokens of every frame in sight
 compress   the same, with LP-Comp between the layers: supervised compression tuning (spec §11) at low rank
 readout    the readout, towards the words for what frames show (`remembering`)
@@ -35,10 +35,10 @@ from standwatch.compression.training import Recipe, answered, mean_loss
 from standwatch.compression.tuning.adapters import adapt, additions, restore
 from standwatch.compression.tuning.alignment import alignment_loss, lexicon_of, set_distance, targets, told
 from standwatch.compression.tuning.examples import Example, are_pictures
+from standwatch.compression.tuning.eyesight import VISION, adapt_vision, look_at
 from standwatch.compression.tuning.lessons import lesson
 from standwatch.compression.tuning.looking import Onlooker
 from standwatch.compression.tuning.remembering import frame_targets, left_of
-from standwatch.compression.tuning.seeing import VISION, adapt_vision, look_at
 from standwatch.compression.xcomp import XComp, load_strictly
 
 _ALIGNED_PACE = 0.1

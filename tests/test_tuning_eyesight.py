@@ -13,9 +13,9 @@ from standwatch.compression.checkpoint import load_model
 from standwatch.compression.tokenizer import byte_level
 from standwatch.compression.training import Recipe
 from standwatch.compression.tuning.examples import Example, Object, read_shard, write_shard
+from standwatch.compression.tuning.eyesight import VISION, learning_blocks, look_at, merge_vision
 from standwatch.compression.tuning.learner import PROJECTOR, Learner, Stage
 from standwatch.compression.tuning.release import read_learnt, write_release, write_tuned
-from standwatch.compression.tuning.seeing import VISION, learning_blocks, look_at, merge_vision
 from standwatch.compression.xcomp import XComp, build
 from standwatch.configs.schema import ModelConfig, VisionConfig
 from tests.checkpoint_folder import save_with_tokenizer
