@@ -21,7 +21,7 @@ _LESSONS, _EXAM = Path("runs/lessons"), Path("runs/exam")
 # By stage: its steps, the examples of each, and the highest learning rate, unless the user says otherwise.
 _STAGES = {
     "align": (8_000, 64, 2e-3),
-    "see": (2_000, 32, 1e-3),
+    "see": (2_000, 32, 5e-4),
     "tune": (4_000, 8, 1e-3),
     "compress": (2_000, 8, 5e-4),
     "readout": (1_000, 16, 2e-3),

@@ -99,7 +99,7 @@ class Learner:
             model.requires_grad_(False)
         self._drawn = self._readout_drawn = True  # projector and readout: nobody has trained them yet
         self._readout: Readout | None = None  # only in the stages that use it
-        self._passed_on: dict[str, Tensor] = {}  # the readout's weights in the others
+        self._passed_on: dict[str, Tensor] = {}  # what was learnt before and this stage has no use for
         if stage in (*_OF_READOUT, Stage.REMEMBER):
             self._readout = self._drawn_readout()
         self.lexicon = lexicon_of(model.decoder.embed_tokens.weight, tokenizer.encode)
@@ -214,17 +214,16 @@ class Learner:
         """
         own = {name.removeprefix(PROJECTOR): one for name, one in learnt.items() if name.startswith(PROJECTOR)}
         readout = {name.removeprefix(READOUT): one for name, one in learnt.items() if name.startswith(READOUT)}
-        added = {name: one for name, one in learnt.items() if name.endswith((".down", ".up"))}
-        if self._stage is not Stage.SEE and any(name.startswith(VISION) for name in added):
-            self._carry_vision(added)
+        unused = (*(() if self._stage is Stage.SEE else (VISION,)), *(() if self._readout else (READOUT,)))
+        self._passed_on = {name: one for name, one in learnt.items() if name.startswith(unused)}
+        used = {name: one for name, one in learnt.items() if name not in self._passed_on}
         drawn = {VISION + name: one for name, one in additions(self._model.vision).items()}  # if it has not learnt yet
-        restore(self.decoder, {name.removeprefix(DECODER): one for name, one in {**drawn, **added}.items()})
+        added = drawn | {name: one for name, one in used.items() if name.endswith((".down", ".up"))}
+        restore(self.decoder, {name.removeprefix(DECODER): one for name, one in added.items()})
         if self._stage is not Stage.ALIGN or _alike(self._model.projector, own):
             load_strictly(self._model.projector, own)
             self._drawn = False
-        if self._readout is None:
-            self._passed_on = {READOUT + name: one for name, one in readout.items()}
-        elif readout and (self._stage is not Stage.READOUT or _alike(self._readout, readout)):
+        if self._readout and readout and (self._stage is not Stage.READOUT or _alike(self._readout, readout)):
             load_strictly(self._readout, readout)
             self._readout_drawn = False
 
@@ -240,13 +239,6 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return Readout(self._model.config.language.width).to(self.device)
-
-    def _carry_vision(self, added: Mapping[str, Tensor]) -> None:
-        """Have room for what vision has learnt, which this stage has no use for but passes on."""
-        if not additions(self._model.vision):
-            rank = next(len(one) for name, one in added.items() if name.startswith(VISION) and name.endswith(".down"))
-            adapt_vision(self._model, rank)
-            self._model.vision.requires_grad_(False)
 
     def _translating(self) -> list[nn.Parameter]:
         """The weights of this stage that make tokens for the language model to read."""
