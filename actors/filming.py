@@ -1,11 +1,10 @@
-"""Films lessons: many processes draw, and this one's vision tower sees what they have drawn."""
+"""Films lessons: many processes draw, and this one makes lessons of what they have drawn: its vision tower sees it."""
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -13,10 +12,9 @@ from threading import Thread
 from rich.progress import track
 
 from standwatch.actors.footage import bundled
-from standwatch.actors.lesson_footage import Film, Shot, load_artwork, seen_by, unseen
+from standwatch.actors.lesson_footage import Film, Shot, load_artwork
 from standwatch.actors.real_lessons import real_frames
-from standwatch.compression.tuning.examples import shards, write_shard
-from standwatch.compression.xcomp import XComp
+from standwatch.compression.tuning.examples import Example, shards, write_shard
 
 _AHEAD = 2  # shards of each process that are drawn or wait to be seen
 
@@ -55,25 +53,25 @@ def film_shards(
     reel: Reel,
     numbers: Iterable[int],
     to: Path,
-    opening: Callable[[], XComp],
+    opening: Callable[[], Callable[[Sequence[Shot]], Sequence[Example]]],
     loading: Callable[[], Film],
     workers: int,
 ) -> int:
     """Film the shards of these numbers that a folder has not; how many were new.
 
-    Only where some are missing a film is loaded by each process that draws, and the model with the vision tower opened
-    where it is to see them. Raises what opening raises, BrokenProcessPool if a film cannot be loaded, and OSError for
-    files that cannot be written.
+    Only where some are missing, what makes lessons of shots is opened, and then a film is loaded by each process that
+    draws. Raises what opening raises, BrokenProcessPool if a film cannot be loaded, and OSError for files that cannot
+    be written.
     """
     there = set(shards(to))
     missing = [number for number in numbers if reel.name(number) not in there]
     if missing:
-        see = unseen if reel.pictures else partial(seen_by, opening())
+        lessons_of = opening()
         workers = min(workers, len(missing))
         with ProcessPoolExecutor(workers, get_context("spawn"), _load, (loading,)) as pool:
             drawn = _in_turn(pool, reel, missing, workers * _AHEAD)
             for number in track(missing, "filming"):
-                write_shard(to, reel.name(number), see(next(drawn)))
+                write_shard(to, reel.name(number), lessons_of(next(drawn)))
     return len(missing)
 
 

@@ -1,6 +1,7 @@
 """`standwatch train`: film lessons in a rendered world, go through the stages of training, publish what was learnt."""
 
 import os
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -64,17 +65,18 @@ def film(
     ] = False,
     start: Annotated[
         Path | None,
-        typer.Option("--from", metavar="FILE", help="Who sees: what `see` learnt, or a release."),
+        typer.Option("--from", metavar="FILE", help="Who sees: what `see` learnt, or a release; a folder each."),
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that draw; else one a core.")] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="The vision tower runs on a GPU.")] = False,
 ) -> None:
     """Store what vision makes of drawn scenes, or real ones, with the truth about them. Files that are there stay."""
     from standwatch.actors.filming import Reel, film_shards, load_film
+    from standwatch.actors.lesson_footage import Shot, seen_by, unseen
     from standwatch.compression.checkpoint import load_model
+    from standwatch.compression.tuning.examples import Example
     from standwatch.compression.tuning.eyesight import merge_vision
     from standwatch.compression.tuning.release import read_learnt
-    from standwatch.compression.xcomp import XComp
 
     if real and (for_tests or stills or windows or context or varied):
         raise BadInput(
@@ -84,6 +86,8 @@ def film(
         raise BadInput("--stills: goes with neither --windows nor --context; leave out one or the other")
     if of and not (stills or windows):
         raise BadInput("--of: goes with --stills or --windows; add one of them, or leave out --of")
+    if pictures and start:
+        raise BadInput("--from: nobody sees what is stored as --pictures; leave out one or the other")
     able = subjects(windows)
     if of and of not in able:
         raise BadInput(f"--of: {of!r} is none of what can be asked for here; choose one of {', '.join(able)}")
@@ -100,15 +104,17 @@ def film(
         pictures=pictures,
     )
 
-    def tower() -> XComp:
+    def opening() -> Callable[[Sequence[Shot]], Sequence[Example]]:
+        load_drawings(style)  # once, before many processes want them
+        if pictures:
+            return unseen
         model = load_model(base_model(gpu=gpu)).model
         if start:
             merge_vision(model, read_learnt(start))
-        return model
+        return partial(seen_by, model)
 
-    load_drawings(style)  # once, before many processes want them
     numbers = range(first, first + shards)
-    new = film_shards(reel, numbers, to, tower, partial(load_film, reel), workers or os.cpu_count() or 1)
+    new = film_shards(reel, numbers, to, opening, partial(load_film, reel), workers or os.cpu_count() or 1)
     print(f"{to}: {shards} files of {takes} scenes, {new} of them new")
 
 

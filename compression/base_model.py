@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from standwatch.compression.checkpoint_config import CONFIG, GENERATION
+from standwatch.compression.checkpoint_layout import LANGUAGE, PROJECTOR, TOWER
 from standwatch.compression.checkpoint_saving import save
 from standwatch.compression.gguf_weights import read_gguf
 from standwatch.compression.onnx_weights import read_onnx
@@ -20,7 +21,6 @@ from standwatch.compression.xcomp import build
 from standwatch.configs.schema import ModelConfig, VisionConfig
 
 SEED = 0  # of the projector
-_LANGUAGE, _TOWER, _PROJECTOR = "model.", "model.vision_tower.vision_tower.", "model.mm_projector."
 
 
 def write_base_model(
@@ -51,9 +51,9 @@ def write_base_model(
         )
     )
     model.load(
-        {name: weight for name, weight in model.state_dict().items() if name.startswith(_PROJECTOR)}
-        | {_LANGUAGE + name: weight for name, weight in language.weights.items()}
-        | {_TOWER + name: weight for name, weight in tower.items()}
+        {name: weight for name, weight in model.state_dict().items() if name.startswith(PROJECTOR)}
+        | {LANGUAGE + name: weight for name, weight in language.weights.items()}
+        | {TOWER + name: weight for name, weight in tower.items()}
     )
     with TemporaryDirectory() as beside:
         origin = Path(beside)

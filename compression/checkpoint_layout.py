@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
+LANGUAGE = "model."  # the parts of a checkpoint, by how their names begin; the others' begin as this one's do
+TOWER = "model.vision_tower.vision_tower."
+PROJECTOR = "model.mm_projector."
 HEAD = "lm_head.weight"  # tied to the embedding, which wins; a checkpoint may or may not repeat it
 READOUT = "readout."  # of the memory of one token per frame; not in the published layout
 LISTED = 20  # names of a kind that a refusal spells out

@@ -130,6 +130,7 @@ MISTAKES = [
     ("train film --stills --windows", 2, "--stills: goes with neither --windows nor --context", "leave out"),
     ("train film --real --windows", 2, "--real: goes with none of ", "leave them out"),
     ("train film --real --varied", 2, "--real: goes with none of ", "leave them out"),
+    ("train film --pictures --from {video}", 2, "--from: nobody sees ", "leave out one or the other"),
     ("train film --of dog", 2, "--of: goes with --stills or --windows", "add one of them"),
     ("train film --stills --of fall", 2, "--of: 'fall' is none of ", "choose one of person, "),
     ("train film --windows --of unicorn", 2, "--of: 'unicorn' is none of ", "fall, fire, left behind"),

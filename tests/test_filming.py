@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -12,20 +13,19 @@ import pytest
 import torch
 
 from standwatch.actors.filming import Reel, film_shards
-from standwatch.actors.lesson_footage import Film, seen_by
-from standwatch.compression.tuning.examples import read_shard, shards
-from standwatch.compression.xcomp import XComp
+from standwatch.actors.lesson_footage import Film, seen_by, unseen
+from standwatch.compression.tuning.examples import Example, read_shard, shards
 from tests.drawn_world import PLAIN
 from tests.test_lesson_footage import MODEL
 
 REEL = Reel("plain", takes=2)
 
 
-def open_tower() -> XComp:
-    return MODEL
+def open_tower() -> partial[list[Example]]:
+    return partial(seen_by, MODEL)
 
 
-def open_nothing() -> XComp:
+def open_nothing() -> partial[list[Example]]:
     raise RuntimeError("no weights")
 
 
@@ -60,7 +60,7 @@ def test_shards_of_two_processes_are_those_of_one_and_what_is_there_stays(tmp_pa
 
 def test_pictures_are_stored_as_they_are_and_nobody_needs_to_see_them(tmp_path: Path) -> None:
     reel = replace(REEL, pictures=True)
-    assert film_shards(reel, range(3, 4), tmp_path, open_nothing, load_plain, workers=1) == 1
+    assert film_shards(reel, range(3, 4), tmp_path, lambda: unseen, load_plain, workers=1) == 1
     assert shards(tmp_path) == ["plain-pictures-2-000003"]
     shots = Film(PLAIN).shard(3, 2, False)
     for one, shot in zip(read_shard(tmp_path, reel.name(3)), shots, strict=True):

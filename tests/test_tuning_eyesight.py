@@ -10,11 +10,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from standwatch.compression.checkpoint import load_model
+from standwatch.compression.checkpoint_layout import PROJECTOR, TOWER
 from standwatch.compression.tokenizer import byte_level
 from standwatch.compression.training import Recipe
 from standwatch.compression.tuning.examples import Example, Object, read_shard, write_shard
-from standwatch.compression.tuning.eyesight import VISION, learning_blocks, look_at, merge_vision
-from standwatch.compression.tuning.learner import PROJECTOR, Learner, Stage
+from standwatch.compression.tuning.eyesight import learning_blocks, look_at, merge_vision
+from standwatch.compression.tuning.learner import Learner, Stage
 from standwatch.compression.tuning.release import read_learnt, write_release, write_tuned
 from standwatch.compression.xcomp import XComp, build
 from standwatch.configs.schema import ModelConfig, VisionConfig
@@ -71,10 +72,10 @@ def test_blocks_between_the_taps_and_the_projectors_first_layer_learn_and_nothin
     first_layer = {"mlp.0.weight", "mlp.0.bias", "standard.weight", "standard.bias"}
     assert changed == {PROJECTOR + name for name in first_layer}
     learnt = {
-        name for name, one in own.learnt().items() if name.startswith(VISION) and name.endswith(".up") and one.any()
+        name for name, one in own.learnt().items() if name.startswith(TOWER) and name.endswith(".up") and one.any()
     }
     linear = ("attention.qkv", "attention.out", "mlp.fc1", "mlp.fc2")
-    assert learnt == {f"{VISION}blocks.{block}.{name}.weight.up" for block in (1, 2) for name in linear}
+    assert learnt == {f"{TOWER}blocks.{block}.{name}.weight.up" for block in (1, 2) for name in linear}
 
 
 def test_what_vision_has_learnt_is_carried_through_other_stages_and_merged_where_frames_are_filmed() -> None:

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from standwatch.compression.checkpoint_layout import TOWER
 from standwatch.compression.dinov2 import FrameTower
 from standwatch.compression.preprocess import preprocess
 from standwatch.compression.tuning.adapters import adapt, merged
 from standwatch.compression.xcomp import XComp
-
-VISION = "model.vision_tower.vision_tower."  # what of a checkpoint's weights is the tower's
 
 
 def learning_blocks(tower: FrameTower) -> nn.ModuleList:
@@ -38,7 +37,7 @@ def merge_vision(model: XComp, learnt: Mapping[str, Tensor]) -> None:
 
     Raises ValueError, naming it, for an addition that does not fit.
     """
-    own = {name.removeprefix(VISION): one for name, one in learnt.items() if name.startswith(VISION)}
+    own = {name.removeprefix(TOWER): one for name, one in learnt.items() if name.startswith(TOWER)}
     model.vision.load_state_dict(merged(model.vision.state_dict(), own))
 
 

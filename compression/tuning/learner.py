@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from standwatch.compression.cells import CellProjector
-from standwatch.compression.checkpoint_layout import READOUT
+from standwatch.compression.checkpoint_layout import LANGUAGE, PROJECTOR, READOUT, TOWER
 from standwatch.compression.frame_selection import relevant_layers
 from standwatch.compression.lpcomp import Decoder
 from standwatch.compression.prompt import prefix_ids
@@ -35,7 +35,7 @@ from standwatch.compression.training import Recipe, answered, mean_loss
 from standwatch.compression.tuning.adapters import adapt, additions, restore
 from standwatch.compression.tuning.alignment import alignment_loss, lexicon_of, set_distance, targets, told
 from standwatch.compression.tuning.examples import Example, are_pictures
-from standwatch.compression.tuning.eyesight import VISION, adapt_vision, look_at
+from standwatch.compression.tuning.eyesight import adapt_vision, look_at
 from standwatch.compression.tuning.lessons import lesson
 from standwatch.compression.tuning.looking import Onlooker
 from standwatch.compression.tuning.remembering import frame_targets, left_of
@@ -43,9 +43,6 @@ from standwatch.compression.xcomp import XComp, load_strictly
 
 _ALIGNED_PACE = 0.1
 _LOOKING = 0.2  # weight of looking at the right frames, beside answering
-# What is learnt goes by the names that it has in a checkpoint. The projector's begin as the decoder's do.
-PROJECTOR = "model.mm_projector."
-DECODER = "model."
 
 
 class Stage(str, Enum):
@@ -203,7 +200,7 @@ class Learner:
         own = {
             part + name: one.detach() for part, module in modules.items() for name, one in module.state_dict().items()
         }
-        added = {DECODER + name: one for name, one in additions(self.decoder).items()}  # vision's among them
+        added = {LANGUAGE + name: one for name, one in additions(self.decoder).items()}  # vision's among them
         return own | added | self._passed_on
 
     def take(self, learnt: Mapping[str, Tensor]) -> None:
@@ -214,12 +211,12 @@ class Learner:
         """
         own = {name.removeprefix(PROJECTOR): one for name, one in learnt.items() if name.startswith(PROJECTOR)}
         readout = {name.removeprefix(READOUT): one for name, one in learnt.items() if name.startswith(READOUT)}
-        unused = (*(() if self._stage is Stage.SEE else (VISION,)), *(() if self._readout else (READOUT,)))
+        unused = (*(() if self._stage is Stage.SEE else (TOWER,)), *(() if self._readout else (READOUT,)))
         self._passed_on = {name: one for name, one in learnt.items() if name.startswith(unused)}
         used = {name: one for name, one in learnt.items() if name not in self._passed_on}
-        drawn = {VISION + name: one for name, one in additions(self._model.vision).items()}  # if it has not learnt yet
+        drawn = {TOWER + name: one for name, one in additions(self._model.vision).items()}  # if it has not learnt yet
         added = drawn | {name: one for name, one in used.items() if name.endswith((".down", ".up"))}
-        restore(self.decoder, {name.removeprefix(DECODER): one for name, one in added.items()})
+        restore(self.decoder, {name.removeprefix(LANGUAGE): one for name, one in added.items()})
         if self._stage is not Stage.ALIGN or _alike(self._model.projector, own):
             load_strictly(self._model.projector, own)
             self._drawn = False

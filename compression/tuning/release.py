@@ -13,11 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from standwatch.compression.checkpoint import load_model
-from standwatch.compression.checkpoint_layout import READOUT
+from standwatch.compression.checkpoint_layout import PROJECTOR, READOUT
 from standwatch.compression.checkpoint_saving import save
 from standwatch.compression.readout import Readout
 from standwatch.compression.tuning.adapters import merged
-from standwatch.compression.tuning.learner import PROJECTOR
 from standwatch.configs.schema import ModelConfig
 
 
