@@ -104,18 +104,6 @@ def alignment_loss(tokens: Tensor, wanted: Sequence[tuple[Tensor, ...]], lexicon
     return total
 
 
-def kept(tokens: Tensor, before: Tensor, wanted: Sequence[tuple[Tensor, ...]], lexicon: Lexicon) -> Tensor:
-    """How far tokens [F, n, D] have gone from those of before where these told what the cell shows: who reads knows them."""
-    names = torch.stack([frame[0] for frame in wanted]).to(tokens.device)
-    pointing = F.normalize(before.float() - lexicon.centre, dim=-1)
-    nearest = (pointing @ lexicon.directions[0].T).argmax(-1, keepdim=True)
-    most = names.max(-1, keepdim=True).values
-    right = (names.gather(-1, nearest) >= most)[..., 0].float()
-    right = right * torch.where(names[..., 0] > 0, _EMPTY_WEIGHT, 1.0)
-    gone = (tokens.float() - before).square().sum(-1) / (before - lexicon.centre).square().sum(-1)
-    return (gone * right).sum() / right.sum().clamp_min(1e-9)
-
-
 @torch.no_grad()
 def told(tokens: Tensor, wanted: Sequence[tuple[Tensor, ...]], lexicon: Lexicon) -> dict[str, list[bool]]:
     """Of every cell of tokens [F, n, D] that shows them whether its name, colour and pose are the nearest words."""

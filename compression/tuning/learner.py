@@ -14,11 +14,9 @@ tokens away from the words that alignment brought them to. In `see` its second l
 which tokens are written: who reads them understands what is seen better without learning anything.
 """
 
-import os
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from copy import deepcopy
 from enum import Enum
 
 import torch
@@ -29,14 +27,13 @@ from standwatch.compression.cells import CellProjector
 from standwatch.compression.checkpoint_layout import LANGUAGE, PROJECTOR, READOUT, TOWER
 from standwatch.compression.frame_selection import relevant_layers
 from standwatch.compression.lpcomp import Decoder
-from standwatch.compression.preprocess import preprocess
 from standwatch.compression.prompt import prefix_ids
 from standwatch.compression.readout import Readout
 from standwatch.compression.schedule import Schedule
 from standwatch.compression.tokenizer import TextTokenizer
 from standwatch.compression.training import Recipe, answered, mean_loss
 from standwatch.compression.tuning.adapters import adapt, additions, restore
-from standwatch.compression.tuning.alignment import alignment_loss, kept, lexicon_of, set_distance, targets, told
+from standwatch.compression.tuning.alignment import alignment_loss, lexicon_of, set_distance, targets, told
 from standwatch.compression.tuning.examples import Example, are_pictures
 from standwatch.compression.tuning.eyesight import adapt_vision, look_at
 from standwatch.compression.tuning.lessons import lesson
@@ -97,7 +94,6 @@ class Learner:
             adapt_vision(model, rank)
         if stage in _OF_READOUT:
             model.requires_grad_(False)
-        self._before: tuple[nn.Module, nn.Module] | None = None
         self._drawn = self._readout_drawn = True  # projector and readout: nobody has trained them yet
         self._readout: Readout | None = None  # only in the stages that use it
         self._passed_on: dict[str, Tensor] = {}  # what was learnt before and this stage has no use for
@@ -224,8 +220,6 @@ class Learner:
         if self._stage is not Stage.ALIGN or _alike(self._model.projector, own):
             load_strictly(self._model.projector, own)
             self._drawn = False
-        if self._stage is Stage.SEE:
-            self._before = (deepcopy(self._model.vision).requires_grad_(False), deepcopy(self._model.projector).requires_grad_(False))
         if self._readout and readout and (self._stage is not Stage.READOUT or _alike(self._readout, readout)):
             load_strictly(self._readout, readout)
             self._readout_drawn = False
@@ -293,18 +287,7 @@ class Learner:
         features = torch.stack([one.features[place] for one, place in zip(examples, places, strict=True)])
         cells = self._model.config.tokens_per_frame
         wanted = [targets(one.objects[place], cells) for one, place in zip(examples, places, strict=True)]
-        tokens = self._projected(features)
-        loss = alignment_loss(tokens, wanted, self.lexicon)
-        if self._before is not None:
-            vision, projector = self._before
-            with torch.no_grad():
-                pixels = preprocess(list(features.numpy()), self._model.config.vision.image_px)
-                own, self._model.vision = self._model.vision, vision
-                seen = self._model.features(pixels.to(next(vision.parameters()))[:, None])[:, 0]
-                self._model.vision = own
-                before = projector(seen.float())
-            loss = loss + float(os.environ.get("KEEP", "2")) * kept(tokens, before, wanted, self.lexicon)
-        return loss
+        return alignment_loss(self._projected(features), wanted, self.lexicon)
 
     def _readout_loss(self, examples: Sequence[Example]) -> Tensor:
         wanted = [frame_targets(objects) for one in examples for objects in one.objects]
