@@ -1,4 +1,4 @@
-"""Films lessons: many processes draw, and this one makes lessons of what they have drawn: its vision tower sees it."""
+"""Films lessons: many processes draw, and this one makes lessons of what they have drawn, seen or as pictures."""
 
 import os
 from collections import deque

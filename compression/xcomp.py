@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from standwatch.compression.cells import CellProjector, check_cells, describe_cells
-from standwatch.compression.checkpoint_layout import by_parameter, check_layout
+from standwatch.compression.checkpoint_layout import PROJECTOR, by_parameter, check_layout
 from standwatch.compression.dinov2 import FrameTower
 from standwatch.compression.lpcomp import Decoder
 from standwatch.compression.merging import Projector, merge, merge_schedule
@@ -15,7 +15,7 @@ from standwatch.compression.schedule import Schedule, runnable_schedule
 from standwatch.compression.vision import VisionTower
 from standwatch.configs.schema import ModelConfig
 
-VISION_PREFIXES = ("model.vision_tower.", "model.mm_projector.")
+VISION_PREFIXES = ("model.vision_tower.", PROJECTOR)
 
 
 class Backbone(Decoder):
