@@ -150,6 +150,10 @@ def run(
     freeze_projector: Annotated[
         bool, typer.Option("--freeze-projector", help="It stays as alignment left it; only who reads it learns.")
     ] = False,
+    known: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For see: what told a cell right with this file's vision stays near it."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides which examples come when.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Learn together; else one a core, or one GPU.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of each worker; one each is fastest.")] = 1,
@@ -166,6 +170,8 @@ def run(
         raise BadInput(f"stage: {stage!r} is none; choose one of {', '.join(_STAGES)}")
     if freeze_projector and stage in ("align", "see"):
         raise BadInput(f"--freeze-projector: in {stage} it learns; leave it out")
+    if known and stage != "see":
+        raise BadInput(f"--known: vision does not learn in {stage}; leave it out, or choose see")
     from standwatch.actors.training_run import Course, train
     from standwatch.compression.tuning.learner import Stage
 
@@ -185,6 +191,7 @@ def run(
         compiled=compiled,
         most_frames=most_frames,
         freeze_projector=freeze_projector,
+        known=str(known.absolute()) if known else "",
     )
     together = workers or (1 if gpu else min(os.cpu_count() or 1, course.examples_per_step))
     print(f"learnt: {train(course, base_model(dtype, gpu), to, together, gpu)}")

@@ -26,6 +26,7 @@ from torch import nn
 from standwatch.compression.checkpoint import load_model
 from standwatch.compression.training import Recipe
 from standwatch.compression.tuning.examples import Example, read_shard, shards
+from standwatch.compression.tuning.eyesight import sees_as
 from standwatch.compression.tuning.learner import Learner, Stage
 from standwatch.compression.tuning.release import read_learnt
 from standwatch.configs.schema import ModelConfig
@@ -56,6 +57,7 @@ class Course:
     compiled: bool = False
     most_frames: int = 16  # examples of more are left out
     freeze_projector: bool = False
+    known: str = ""  # file of what the tokens were that who reads was taught with, or a release; only in `see`
     report_steps: int = 50
     save_steps: int = 50
     exam_steps: int = 500
@@ -105,10 +107,14 @@ def _work(given: dict[str, Any]) -> None:
 
 
 def new_learner(course: Course, config: ModelConfig) -> Learner:
-    """What a course begins with. Raises ValueError where its start is another model's."""
+    """What a course begins with. Raises ValueError where its start, or what is known, is another model's."""
     loaded = load_model(config)
     recipe = Recipe(learning_rate=course.learning_rate)
-    learner = Learner(loaded.model, loaded.tokenizer, course.stage, recipe, course.rank, course.freeze_projector)
+    known = None
+    if course.known:
+        known = load_model(config).model
+        sees_as(known, read_learnt(Path(course.known)))
+    learner = Learner(loaded.model, loaded.tokenizer, course.stage, recipe, course.rank, course.freeze_projector, known)
     if course.start:
         learner.take(read_learnt(Path(course.start)))
     if course.compiled:

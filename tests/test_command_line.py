@@ -134,6 +134,7 @@ MISTAKES = [
     ("train film --of dog", 2, "--of: goes with --stills or --windows", "add one of them"),
     ("train film --stills --of fall", 2, "--of: 'fall' is none of ", "choose one of person, "),
     ("train film --windows --of unicorn", 2, "--of: 'unicorn' is none of ", "fall, fire, left behind"),
+    ("train run tune --to {out} --known {out}", 2, "--known: vision does not learn in tune", "choose see"),
     ("train run align --to {out} --freeze-projector", 2, "--freeze-projector: in align it learns", "leave it out"),
     ("train hide --lessons {out} --to {out}", 2, "--lessons: ", "has none; film some first"),
     ("train run learn --to {out}", 2, "stage: 'learn' is none", "align, see, tune, compress"),

@@ -1,6 +1,7 @@
 """Training on Ray Train: it learns, writes its curve, and goes on where it was stopped."""
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -8,7 +9,7 @@ from typing import cast
 import pytest
 import ray
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from standwatch.actors.training_run import CURVE, Course, go_through, new_learner, shares, train
 from standwatch.compression.tuning.examples import Example, Object, write_shard
@@ -16,7 +17,7 @@ from standwatch.compression.tuning.learner import Learner, Stage
 from standwatch.compression.tuning.quiz import Asked
 from standwatch.compression.tuning.quiz_claims import Topic
 from standwatch.compression.xcomp import build
-from standwatch.configs.schema import ModelConfig
+from standwatch.configs.schema import ModelConfig, VisionConfig
 from standwatch.pipeline.errors import BadInput
 from tests.checkpoint_folder import save_with_tokenizer
 from tests.tiny_models import TINY, drawn, normal
@@ -84,6 +85,39 @@ def test_a_run_learns_and_goes_on_where_it_ended_with_another_number_of_workers(
     assert lines[-1]["presence"] == 1.0, "whether the dog is there is learnt"
     assert set(first) == set(second)
     assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_course_of_vision_keeps_to_what_the_file_it_names_as_known_has_learnt(course: Course, tmp_path: Path) -> None:
+    vision = VisionConfig(
+        tower="dinov2",
+        image_px=28,
+        patch_px=7,
+        width=16,
+        heads=2,
+        blocks=3,
+        mlp_width=16,
+        frames_per_clip=4,
+        taps=(1, 3),
+    )
+    shape = replace(TINY, language=replace(TINY.language, vocab=330), vision=vision)
+    model = build(shape)
+    drawn(model, 3)
+    save_with_tokenizer(model, tmp_path / "base")
+    config = replace(shape, checkpoint=str(tmp_path / "base"))
+    seen = torch.randint(0, 255, (2, 28, 28, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    pictures = [replace(example(0), features=seen)]
+    course = replace(course, stage=Stage.SEE, learning_rate=1e-2)
+
+    def loss(known: str, start: str) -> float:
+        return new_learner(replace(course, known=known, start=start), config).gradients(pictures, 1, random.Random(0))
+
+    learner, file = new_learner(course, config), str(tmp_path / "learnt.safetensors")
+    for step in range(20):
+        learner.gradients(pictures, 1, random.Random(0))
+        learner.step(step, 20)
+    save_file(learner.learnt(), file)
+    assert loss("", file) == pytest.approx(loss(file, file), abs=1e-4), "nothing has departed yet"
+    assert loss(file, "") > loss("", "") + 0.1
 
 
 def of_frames(count: int) -> Example:

@@ -14,7 +14,7 @@ from standwatch.compression.checkpoint_layout import PROJECTOR, TOWER
 from standwatch.compression.tokenizer import byte_level
 from standwatch.compression.training import Recipe
 from standwatch.compression.tuning.examples import Example, Object, read_shard, write_shard
-from standwatch.compression.tuning.eyesight import learning_blocks, look_at, merge_vision
+from standwatch.compression.tuning.eyesight import learning_blocks, look_at, merge_vision, sees_as
 from standwatch.compression.tuning.learner import Learner, Stage
 from standwatch.compression.tuning.release import read_learnt, write_release, write_tuned
 from standwatch.compression.xcomp import XComp, build
@@ -38,8 +38,8 @@ def fresh(taps: tuple[int, ...] = (1, 3)) -> XComp:
     return model
 
 
-def learner(stage: Stage, model: XComp) -> Learner:
-    return Learner(model, byte_level(), stage, Recipe(learning_rate=1e-2, warm_up=0.0), rank=2)
+def learner(stage: Stage, model: XComp, known: XComp | None = None) -> Learner:
+    return Learner(model, byte_level(), stage, Recipe(learning_rate=1e-2, warm_up=0.0), rank=2, known=known)
 
 
 def pictures(seed: int, frames: int = 2) -> Example:
@@ -94,6 +94,32 @@ def test_what_vision_has_learnt_is_carried_through_other_stages_and_merged_where
     torch.testing.assert_close(seen_as(filming), seen_as(model), rtol=1e-4, atol=1e-4)
     assert (seen_as(filming) - unlearnt).abs().max() > 0.01
     merge_vision(filming, {})  # of releases from before vision learnt
+
+
+def test_what_is_known_holds_tokens_near_its_own_and_does_not_change() -> None:
+    own = learner(Stage.SEE, fresh())
+    learn(own)
+    known = fresh()
+    sees_as(known, own.learnt())
+
+    def tokens(model: XComp) -> Tensor:
+        projected: Tensor = model.projector(look_at(model, pictures(1).features).float())
+        return projected.detach()
+
+    before = tokens(known)
+    torch.testing.assert_close(before, tokens(own._model), rtol=1e-4, atol=1e-4)
+
+    def gone(holding: XComp | None) -> float:
+        """How far tokens get in as many steps again."""
+        later = learner(Stage.SEE, model := fresh(), holding)
+        later.take(own.learnt())
+        learn(later)
+        return float((tokens(model) - before).square().sum())
+
+    assert 0 < gone(known) < 0.5 * gone(None)
+    assert torch.equal(tokens(known), before)
+    with pytest.raises(ValueError, match="known: only in see"):
+        learner(Stage.ALIGN, fresh(), known)
 
 
 def test_what_is_released_sees_as_it_has_learnt(tmp_path: Path) -> None:

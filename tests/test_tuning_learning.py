@@ -18,6 +18,7 @@ from standwatch.compression.tuning.alignment import (
     NAMES,
     POSES,
     alignment_loss,
+    departure,
     lexicon_of,
     set_distance,
     targets,
@@ -163,6 +164,26 @@ def test_the_loss_is_least_for_tokens_that_point_to_the_right_words() -> None:
     right = torch.stack([dog, nothing, nothing, nothing])[None] * 5 + lexicon.centre
     wrong = torch.stack([nothing, dog, dog, dog])[None] * 5 + lexicon.centre
     assert alignment_loss(right, [wanted], lexicon) < alignment_loss(wrong, [wanted], lexicon)
+
+
+def test_tokens_depart_only_from_known_ones_that_tell_their_cell_right_and_from_empty_cells_less() -> None:
+    lexicon = lexicon_of(normal(TINY.language.vocab, 96, seed=1), TOKENIZER.encode)
+    names = lexicon.directions[0]
+    dog, nothing = names[NAMES.index("dog")], names[0]
+    wanted = targets([DOG], 4)
+    known = 5 * torch.stack([dog, nothing, nothing, dog])[None] + lexicon.centre  # the last one tells wrong
+
+    def after(cell: int, factor: float) -> float:
+        tokens = known.clone()
+        tokens[0, cell] = lexicon.centre + factor * (known[0, cell] - lexicon.centre)
+        return float(departure(tokens, known, [wanted], lexicon))
+
+    assert after(0, 1.0) == after(3, 9.0) == 0
+    assert after(0, 2.0) == pytest.approx(1 / 1.5, abs=1e-4), "cells weigh 1, 0.25, 0.25 and 0"
+    assert after(1, 2.0) == pytest.approx(0.25 / 1.5, abs=1e-4)
+    assert after(0, 3.0) == pytest.approx(4 / 1.5, abs=1e-4), "by the square"
+    nobody_knows = 5 * torch.stack([nothing, dog, dog, dog])[None] + lexicon.centre
+    assert float(departure(known, nobody_knows, [wanted], lexicon)) == 0
 
 
 def test_cells_are_told_by_the_nearest_word_and_empty_ones_are_not_asked() -> None:

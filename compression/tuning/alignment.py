@@ -104,6 +104,21 @@ def alignment_loss(tokens: Tensor, wanted: Sequence[tuple[Tensor, ...]], lexicon
     return total
 
 
+def departure(tokens: Tensor, known: Tensor, wanted: Sequence[tuple[Tensor, ...]], lexicon: Lexicon) -> Tensor:
+    """How far tokens [F, n, D] are from known ones of the same cells, as a mean over the cells these tell right.
+
+    The square of the distance, of the square of how far a known token is from the mean of all words. A cell is told
+    right if the name nearest to its known token has the largest share of it.
+    """
+    names = torch.stack([frame[0] for frame in wanted]).to(tokens.device)
+    from_centre = known.float() - lexicon.centre
+    nearest = (F.normalize(from_centre, dim=-1) @ lexicon.directions[0].T).argmax(-1, keepdim=True)
+    told_right = names.gather(-1, nearest)[..., 0] == names.amax(-1)
+    weight = told_right * torch.where(names[..., 0] > 0, _EMPTY_WEIGHT, 1.0)
+    distance = (tokens.float() - known.float()).square().sum(-1) / from_centre.square().sum(-1)
+    return (distance * weight).sum() / weight.sum().clamp_min(1e-9)
+
+
 @torch.no_grad()
 def told(tokens: Tensor, wanted: Sequence[tuple[Tensor, ...]], lexicon: Lexicon) -> dict[str, list[bool]]:
     """Of every cell of tokens [F, n, D] that shows them whether its name, colour and pose are the nearest words."""

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from standwatch.compression.checkpoint_layout import TOWER
+from standwatch.compression.checkpoint_layout import PROJECTOR, TOWER
 from standwatch.compression.dinov2 import FrameTower
 from standwatch.compression.preprocess import preprocess
 from standwatch.compression.tuning.adapters import adapt, merged
-from standwatch.compression.xcomp import XComp
+from standwatch.compression.xcomp import XComp, load_strictly
 
 
 def learning_blocks(tower: FrameTower) -> nn.ModuleList:
@@ -39,6 +39,16 @@ def merge_vision(model: XComp, learnt: Mapping[str, Tensor]) -> None:
     """
     own = {name.removeprefix(TOWER): one for name, one in learnt.items() if name.startswith(TOWER)}
     model.vision.load_state_dict(merged(model.vision.state_dict(), own))
+
+
+def sees_as(model: XComp, learnt: Mapping[str, Tensor]) -> None:
+    """Give the model the tower and the projector of what was learnt, or of a release.
+
+    Raises ValueError for those of another model.
+    """
+    merge_vision(model, learnt)
+    own = {name.removeprefix(PROJECTOR): one for name, one in learnt.items() if name.startswith(PROJECTOR)}
+    load_strictly(model.projector.float(), own)
 
 
 def look_at(model: XComp, pictures: Tensor) -> Tensor:

@@ -11,7 +11,9 @@ remember   all three, by answering as in `compress` and, each time, as in `recal
 Where answers are learnt, so is where to look for them (`looking`). Each stage goes on from the one before. The weights
 that the base models came with never change, and where the projector is frozen, it does not either: answering pulls its
 tokens away from the words that alignment brought them to. In `see` its second layer stays, and with it the words in
-which tokens are written: who reads them understands what is seen better without learning anything.
+which tokens are written: who reads them understands what is seen better without learning anything. Even so what tells a
+cell better can be read worse: `known`, a model whose tokens who reads was taught with, holds those near its own that
+told their cells right. Without it fires were lost, of which hardly any lesson told.
 """
 
 import random
@@ -33,7 +35,7 @@ from standwatch.compression.schedule import Schedule
 from standwatch.compression.tokenizer import TextTokenizer
 from standwatch.compression.training import Recipe, answered, mean_loss
 from standwatch.compression.tuning.adapters import adapt, additions, restore
-from standwatch.compression.tuning.alignment import alignment_loss, lexicon_of, set_distance, targets, told
+from standwatch.compression.tuning.alignment import alignment_loss, departure, lexicon_of, set_distance, targets, told
 from standwatch.compression.tuning.examples import Example, are_pictures
 from standwatch.compression.tuning.eyesight import adapt_vision, look_at
 from standwatch.compression.tuning.lessons import lesson
@@ -43,6 +45,7 @@ from standwatch.compression.xcomp import XComp, load_strictly
 
 _ALIGNED_PACE = 0.1
 _LOOKING = 0.2  # weight of looking at the right frames, beside answering
+_KNOWN = 2.0  # weight of staying near known tokens, beside alignment
 
 
 class Stage(str, Enum):
@@ -69,7 +72,8 @@ def whole_schedule(layers: int, tokens_per_frame: int) -> Schedule:
 class Learner:
     """A base model with what it learns. One call is one step of one stage.
 
-    Raises ValueError for a stage that learns nothing where the projector is frozen, or with this vision tower.
+    Raises ValueError for a stage that learns nothing where the projector is frozen, or with this vision tower, and for
+    `known` in a stage that does not see.
     """
 
     def __init__(
@@ -80,10 +84,14 @@ class Learner:
         recipe: Recipe,
         rank: int,
         freeze_projector: bool = False,
+        known: XComp | None = None,
     ) -> None:
+        if known is not None and stage is not Stage.SEE:
+            raise ValueError(f"known: only in see tokens stay near known ones, not in {stage.value}; leave it out")
         if freeze_projector and stage in _OF_CELLS:
             raise ValueError(f"freeze_projector: in {stage.value} it learns; leave it out")
         self._model, self._tokenizer, self._stage, self._recipe = model, tokenizer, stage, recipe
+        self._known = known
         model.requires_grad_(False)
         adapt(model.decoder, model.decoder.stack, rank, seed=0)
         # Gradients of what does not learn take time.
@@ -287,7 +295,13 @@ class Learner:
         features = torch.stack([one.features[place] for one, place in zip(examples, places, strict=True)])
         cells = self._model.config.tokens_per_frame
         wanted = [targets(one.objects[place], cells) for one, place in zip(examples, places, strict=True)]
-        return alignment_loss(self._projected(features), wanted, self.lexicon)
+        tokens = self._projected(features)
+        loss = alignment_loss(tokens, wanted, self.lexicon)
+        if self._known is None:
+            return loss
+        with torch.no_grad():
+            known: Tensor = self._known.projector(look_at(self._known, features).float())
+        return loss + _KNOWN * departure(tokens, known, wanted, self.lexicon)
 
     def _readout_loss(self, examples: Sequence[Example]) -> Tensor:
         wanted = [frame_targets(objects) for one in examples for objects in one.objects]
