@@ -11,9 +11,10 @@ remember   all three, by answering as in `compress` and, each time, as in `recal
 Where answers are learnt, so is where to look for them (`looking`). Each stage goes on from the one before. The weights
 that the base models came with never change, and where the projector is frozen, it does not either: answering pulls its
 tokens away from the words that alignment brought them to. In `see` its second layer stays, and with it the words in
-which tokens are written: who reads them understands what is seen better without learning anything. Even so what tells a
-cell better can be read worse: `known`, a model whose tokens who reads was taught with, holds those near its own that
-told their cells right. Without it fires were lost, of which hardly any lesson told.
+which tokens are written: who reads them understands what is seen better without learning anything. Even so a token
+can tell its cell better and be read worse. `known` is a model with the tokens that who reads was taught with: where
+these tell their cells right, what learns to see stays near them. Without it fires, rare in lessons, were no longer
+read.
 """
 
 import random
