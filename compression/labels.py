@@ -113,10 +113,10 @@ class Sample:
         return Layout(len(self.prefix.ids), len(self.video), shared, own)
 
     def looking(self, look: Look, n: int) -> slice:
-        """The rows of a look's words that are its text's own, with n tokens per frame; all, where there is one text."""
+        """The rows of a look's words, with n tokens per frame: those of its text's own, if some of them are."""
         layout = self.layout
         start = layout.trunk(n) - layout.shared
-        if not layout.own:
+        if not layout.own or look.stop <= layout.shared:
             return slice(start + look.first, start + look.stop)
         start += layout.shared + sum(layout.own[: look.text])
         return slice(start + max(0, look.first - layout.shared), start + look.stop - layout.shared)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from standwatch.compression.frame_sampling import time_message
 from standwatch.compression.qcomp import QueryRows
@@ -14,11 +15,26 @@ _BEFORE = f"{IM_START}system\nYou are a helpful assistant.{IM_END}\n{IM_START}us
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids before the video and after it; `rows` of the text ask (spec §8: the question to its turn's end)."""
+    """Token ids before the video and after it; `rows` of the text ask (spec §8: the question to its turn's end).
+
+    `text` are the words after the video, and `ends` the index behind the last character of each of its tokens.
+    """
 
     prefix_ids: tuple[int, ...]
     text_ids: tuple[int, ...]
     rows: QueryRows
+    text: str
+    ends: tuple[int, ...]
+
+    def rows_of(self, words: str) -> QueryRows:
+        """The rows that some words of the text fill, in capitals or not. Raises ValueError if they are not there."""
+        start = self.text.lower().index(words.lower())
+        rows = [
+            row
+            for row, (begin, end) in enumerate(pairwise((0, *self.ends)))
+            if begin < start + len(words) and end > start
+        ]
+        return QueryRows(rows[0], rows[-1] + 1)
 
 
 def prompt_text(question: str, duration_s: float, frames: int) -> str:
@@ -43,7 +59,7 @@ def build_prompt(tokenizer: TextTokenizer, question: str, duration_s: float, fra
     # A token may hold the end of the message and the question's first letter: it belongs to the question.
     start = next(row for row, end in enumerate(text.ends) if end > question_at)
     stop = assistant_start(text.ids, tokenizer.im_start_id, tokenizer.encode(ASSISTANT))
-    return Prompt(tuple(prefix_ids(tokenizer)), text.ids, QueryRows(start, stop))
+    return Prompt(tuple(prefix_ids(tokenizer)), text.ids, QueryRows(start, stop), after, text.ends)
 
 
 def assistant_start(ids: Sequence[int], im_start_id: int, assistant_ids: Sequence[int]) -> int:

@@ -151,7 +151,8 @@ def test_what_came_or_went_first_is_what_the_frames_show() -> None:
             ]
             (first, earlier), (second, later) = sorted(moments)
             assert 0 < first < second < len(segment.objects), "what stands at either end came or went unseen"
-            assert one.evidence and set(one.evidence) <= {first - 1, first, second - 1, second}
+            for (at, clause), (words, frames) in zip(sorted(moments), one.clauses, strict=True):
+                assert words == clause and set(frames) <= {at - 1, at} and set(frames) <= set(one.evidence)
             asked_so = one.question.lower().index(earlier) < one.question.lower().index(later)
             words = f"First {earlier}, then {later}."
             assert one.answer == (words if one.verdict is None else "Yes." if asked_so else "No.")

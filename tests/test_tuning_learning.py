@@ -244,7 +244,12 @@ def test_a_window_lasts_as_long_as_its_frames_stand_for() -> None:
 
 
 def test_examples_come_back_from_their_files(tmp_path: Path) -> None:
-    written = [example(2, seed=1), replace(example(3, seed=2), objects=((DOG, RED_CAR), (), (DOG,)), context=2)]
+    clauses = (("a dog came into view", (0,)), ("a cat came into view", (1,)))
+    order = Asked(Topic.ORDER, "A dog came into view before a cat came into view?", "Yes.", True, (0, 1), clauses)
+    written = [
+        replace(example(2, seed=1), asked=(*ASKED, order)),
+        replace(example(3, seed=2), objects=((DOG, RED_CAR), (), (DOG,)), context=2),
+    ]
     write_shard(tmp_path, "one", written)
     assert shards(tmp_path) == ["one"]
     for mine, other in zip(written, read_shard(tmp_path, "one"), strict=True):

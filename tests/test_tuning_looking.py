@@ -1,6 +1,7 @@
 """Questions learn to look at the frames that show what they ask for."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,6 +22,13 @@ TOKENIZER = byte_level()
 DOG = Asked(Topic.PRESENCE, "Was there a dog?", "Yes.", True, (1,))
 CAT = Asked(Topic.PRESENCE, "Has a cat been there?", "Yes.", True, (0, 2))
 NONE = Asked(Topic.PRESENCE, "Was there a cow?", "No.", False)
+CLAUSES = (("a dog came into view", (0,)), ("a cat went out of view", (1, 2)))
+BEFORE = Asked(
+    Topic.ORDER, "A dog came into view before a cat went out of view, right?", "Yes.", True, (0, 1, 2), CLAUSES
+)
+WRAPPED = Asked(
+    Topic.ORDER, "Hello. Which was first: a cat went out of view or a dog came into view?", "", None, (), CLAUSES
+)
 LAYERS = range(2, 5)
 
 
@@ -52,6 +60,30 @@ def test_the_rows_that_look_are_the_questions_words(asked: tuple[Asked, ...], co
         rows = one.looking(look, n)
         words = TOKENIZER.decode(one.ids[rows.start - video : rows.stop - video])
         assert f"{question}\n".endswith(words) and words.endswith(question.split()[-1] + "\n")
+
+
+@pytest.mark.parametrize("asked", [(BEFORE,), (WRAPPED, BEFORE, DOG), (BEFORE, WRAPPED)])
+@pytest.mark.parametrize("context", [0, 2])
+def test_of_two_things_each_is_looked_for_by_its_own_words(asked: tuple[Asked, ...], context: int) -> None:
+    one = sample(asked, context)
+    video = one.layout.frames
+    found = [
+        (TOKENIZER.decode(one.ids[rows.start - video : rows.stop - video]).lower().strip(), look.frames)
+        for look in one.looks
+        for rows in (one.looking(look, 1),)
+    ]
+    assert [look.text for look in one.looks[:2]] == [0, 0]
+    assert [words for words in found if words != ("was there a dog?", (1,))] == [*CLAUSES] * (len(found) // 2)
+
+
+def test_words_that_all_texts_begin_with_are_looked_from_where_they_run() -> None:
+    """Both questions begin with the same clause: its rows belong to both."""
+    also = replace(BEFORE, question="A dog came into view before a cat went out of view. Is that right?")
+    one = sample((BEFORE, also))
+    rows = [one.looking(look, 2) for look in one.looks]
+    assert rows[0] == rows[2] and rows[1] == rows[3] and rows[1].stop <= one.layout.trunk(2)
+    words = [TOKENIZER.decode(one.ids[row.start - 6 : row.stop - 6]) for row in rows[:2]]
+    assert [one.strip() for one in words] == ["A dog came into view", "a cat went out of view"]
 
 
 @pytest.mark.parametrize("context", [0, 2])

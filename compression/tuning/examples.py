@@ -121,7 +121,8 @@ def _object(stored: dict[str, Any]) -> Object:
 
 def _asked(stored: dict[str, Any]) -> Asked:
     evidence = tuple(stored.get("evidence", ()))  # some were filmed without
-    return Asked(Topic(stored["topic"]), stored["question"], stored["answer"], stored["verdict"], evidence)
+    clauses = tuple((words, tuple(frames)) for words, frames in stored.get("clauses", ()))  # and some without these
+    return Asked(Topic(stored["topic"]), stored["question"], stored["answer"], stored["verdict"], evidence, clauses)
 
 
 def shards(folder: Path) -> list[str]:

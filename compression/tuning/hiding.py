@@ -192,9 +192,9 @@ def _in_order(one: _Moment, other: _Moment, chance: random.Random) -> Asked:
     asked, turned = [one.clause, other.clause], chance.random() < 0.5
     fields = {"one": (asked[turned],), "other": (asked[not turned],)}
     evidence = tuple(sorted({one.shown, other.shown}))
-    claims = (
-        (ORDER, Claim(fields, answer=sentence(f"first {one.clause}, then {other.clause}"), evidence=evidence)),
-        (IS_BEFORE, Claim(fields, not turned, evidence=evidence)),
-    )
+    clauses = tuple((moment.clause, (moment.shown,)) for moment in (one, other))
+    is_before = Claim(fields, not turned, evidence=evidence, clauses=clauses)
+    order = replace(is_before, verdict=None, answer=sentence(f"first {one.clause}, then {other.clause}"))
+    claims = ((ORDER, order), (IS_BEFORE, is_before))
     form, claim = chance.choice(claims)
     return worded(chance, claim, form, Phrasing.TRAINING)

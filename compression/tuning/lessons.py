@@ -4,12 +4,13 @@ The words are those that questions are read with later, to the last token, so th
 published tuning also learns line ends and chat markers everywhere (`labels.labelled`), which serves nobody here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
 from standwatch.compression.labels import IGNORED, Look, Sample, Words
-from standwatch.compression.prompt import build_prompt
+from standwatch.compression.prompt import Prompt, build_prompt
+from standwatch.compression.qcomp import QueryRows
 from standwatch.compression.tokenizer import TextTokenizer
 from standwatch.compression.tuning.examples import Example
 from standwatch.compression.tuning.quiz import Asked
@@ -25,10 +26,18 @@ def lesson(tokenizer: TextTokenizer, example: Example, video: Tensor, asked: Seq
     looks: list[Look] = []
     for prompt, one in zip(prompts, asked, strict=True):
         answer = [*tokenizer.encode(one.answer), tokenizer.im_end_id]
-        if one.evidence:
-            looks.append(Look(len(texts), prompt.rows.start, prompt.rows.stop, one.evidence))
+        for rows, frames in _looks(prompt, one):
+            looks.append(Look(len(texts), rows.start, rows.stop, frames))
         texts.append(Words((*prompt.text_ids, *answer), (*(IGNORED,) * len(prompt.text_ids), *answer)))
     if not prompts:
         raise ValueError("asked: there is none; leave the example out")
     before = prompts[0].prefix_ids
     return Sample(Words(before, (IGNORED,) * len(before)), video, tuple(texts), example.context, tuple(looks))
+
+
+def _looks(prompt: Prompt, asked: Asked) -> Iterator[tuple[QueryRows, tuple[int, ...]]]:
+    """Rows of a question, and the frames that these are to look at: which was first is found where each is found."""
+    for words, frames in asked.clauses:
+        yield prompt.rows_of(words), frames
+    if asked.evidence and not asked.clauses:
+        yield prompt.rows, asked.evidence

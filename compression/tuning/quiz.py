@@ -11,7 +11,7 @@ from itertools import accumulate
 
 from standwatch.compression.tuning import quiz_events, quiz_frames, quiz_moving
 from standwatch.compression.tuning.phrases import AROUND, templates
-from standwatch.compression.tuning.quiz_claims import VERDICTS, Claim, Form, Phrasing, Topic
+from standwatch.compression.tuning.quiz_claims import VERDICTS, Claim, Clauses, Form, Phrasing, Topic
 from standwatch.compression.tuning.shown import Shown
 
 WEIGHTS: Mapping[Topic, float] = {
@@ -30,7 +30,14 @@ WEIGHTS: Mapping[Topic, float] = {
     Topic.SINCE: 5,
     Topic.HAPPENED: 5,
 }
-IN_TIME = {topic: WEIGHTS[topic] for topic in (Topic.EVENT, Topic.ORDER, Topic.TIMES, Topic.SINCE, Topic.HAPPENED)}
+# Of windows around events: what was first cannot be told by who cannot tell when each was.
+IN_TIME: Mapping[Topic, float] = {
+    Topic.EVENT: 20,
+    Topic.ORDER: 30,
+    Topic.TIMES: 5,
+    Topic.SINCE: 20,
+    Topic.HAPPENED: 5,
+}
 _VERDICTS = {True: 0.47, False: 0.45, None: 0.08}
 _LONELY = 0.2  # part of the no kept where no yes could be asked
 _DESCRIBED = 0.1  # of the questions for presence
@@ -80,7 +87,8 @@ _FORMS = (
 class Asked:
     """A question with the words to answer. `verdict` is None where it is no yes/no question or cannot be told.
 
-    `evidence` are the window's frames to look at, counted from 0; none where there are none, or no others.
+    `evidence` are the window's frames to look at, counted from 0; none where there are none, or no others. Where the
+    words of the question are about different ones, so are those of `clauses`, each with its own.
     """
 
     topic: Topic
@@ -88,6 +96,7 @@ class Asked:
     answer: str
     verdict: bool | None
     evidence: tuple[int, ...] = ()
+    clauses: Clauses = ()
 
 
 def quiz(
@@ -151,4 +160,4 @@ def worded(chance: random.Random, claim: Claim, form: Form, phrasing: Phrasing) 
     if form.templates == "presence" and (claim.described or not claim.verdict) and chance.random() < _DESCRIBED:
         question += " Describe it."
         answer = f"Yes, {claim.described}." if claim.described else answer
-    return Asked(form.topic, question[0].upper() + question[1:], answer, claim.verdict, claim.evidence)
+    return Asked(form.topic, question[0].upper() + question[1:], answer, claim.verdict, claim.evidence, claim.clauses)

@@ -45,6 +45,7 @@ class Verb:
 
 
 Field = Noun | Verb | str
+Clauses = tuple[tuple[str, tuple[int, ...]], ...]
 VERDICTS = {True: "Yes.", False: "No.", None: "Unclear."}
 
 
@@ -53,7 +54,8 @@ class Claim:
     """One thing to ask. `fields` fill the template; where several words fit, any of them is taken.
 
     `answer` is empty for a yes/no question: it follows from the verdict. `weight` is how gladly it is asked. `evidence`
-    are the window's frames that show what is asked for, counted from 0, where it is about all of them.
+    are the window's frames that show what is asked for, counted from 0, where it is about all of them; where it is
+    about two things, `clauses` are the fields' words for each with its part of these frames.
     """
 
     fields: Mapping[str, tuple[Field, ...]]
@@ -63,6 +65,7 @@ class Claim:
     templates: str = ""  # where not the form's
     described: str = ""  # what to add to a yes where a description is asked for
     evidence: tuple[int, ...] = ()
+    clauses: Clauses = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """Decides what can be asked about what happened: whether, in what order, how often, since when, and told in words."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from standwatch.compression.tuning.phrases_events import PASSIVE, verbs
-from standwatch.compression.tuning.quiz_claims import Claim, Field
+from standwatch.compression.tuning.quiz_claims import Claim, Clauses, Field
 from standwatch.compression.tuning.quiz_moments import Sort, frames_of, is_evident, of_sort
 from standwatch.compression.tuning.quiz_subjects import ANIMALS, BY_COLOUR, BY_KIND, PEOPLE, THINGS, VEHICLES, Subject
 from standwatch.compression.tuning.quiz_words import Noun, about, noun, noun_of, sentence, times
@@ -108,17 +108,18 @@ def on_fire(shown: Shown) -> list[Claim]:
 def orders(shown: Shown) -> list[Claim]:
     """What of two came first; each of the two says which one is meant."""
     return [
-        Claim({"one": (one,), "other": (other,)}, answer=sentence(f"first {first}, then {second}"), evidence=evidence)
-        for first, second, evidence in _pairs(shown)
-        for one, other in ((first, second), (second, first))
+        replace(claim, verdict=None, answer=sentence(_first_then([words for words, _ in claim.clauses])))
+        for claim in is_before(shown)
     ]
 
 
 def is_before(shown: Shown) -> list[Claim]:
     found = []
-    for first, second, evidence in _pairs(shown):
-        found.append(Claim({"one": (first,), "other": (second,)}, True, evidence=evidence))
-        found.append(Claim({"one": (second,), "other": (first,)}, False, evidence=evidence))
+    for clauses in _pairs(shown):
+        (first, _), (second, _) = clauses
+        evidence = tuple(sorted({frame for _, frames in clauses for frame in frames}))
+        for one, other, verdict in ((first, second, True), (second, first, False)):
+            found.append(Claim({"one": (one,), "other": (other,)}, verdict, evidence=evidence, clauses=clauses))
     return found
 
 
@@ -187,8 +188,8 @@ def _countable(shown: Shown) -> Iterator[tuple[Sort, list[Event]]]:
             yield sort, found
 
 
-def _pairs(shown: Shown) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Clauses of two events of different actors, each the only one of its sort, the earlier first; their frames.
+def _pairs(shown: Shown) -> Iterator[Clauses]:
+    """Two events of different actors, each the only one of its sort, the earlier first.
 
     Waiting and crossing take too long to be before or after something.
     """
@@ -203,7 +204,7 @@ def _pairs(shown: Shown) -> Iterator[tuple[str, str, tuple[int, ...]]]:
     for first, clause in only:
         for second, other in only:
             if first.actor != second.actor and second.start_ms - first.start_ms >= _APART_MS:
-                yield clause, other, frames_of(shown, (first, second))
+                yield (clause, frames_of(shown, [first])), (other, frames_of(shown, [second]))
 
 
 def _fields(sort: Sort) -> dict[str, tuple[Field, ...]]:
