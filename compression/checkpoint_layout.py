@@ -31,6 +31,11 @@ def by_parameter(*stored: Mapping[str, W]) -> dict[str, W]:
     return found
 
 
+def part_of(stored: Mapping[str, W], part: str) -> dict[str, W]:
+    """The weights of one part, under the names that they have in it."""
+    return {name.removeprefix(part): weight for name, weight in stored.items() if name.startswith(part)}
+
+
 def check_layout(own: Mapping[str, Shape], found: Mapping[str, Shape]) -> None:
     """Raise one ValueError with all that is missing, unknown and misshapen, unless names and shapes are equal."""
     missing = [name for name in own if name not in found]

@@ -17,10 +17,10 @@ from standwatch.compression.tuning.learner import Learner, Stage
 from standwatch.compression.tuning.quiz import Asked
 from standwatch.compression.tuning.quiz_claims import Topic
 from standwatch.compression.xcomp import build
-from standwatch.configs.schema import ModelConfig, VisionConfig
+from standwatch.configs.schema import ModelConfig
 from standwatch.pipeline.errors import BadInput
 from tests.checkpoint_folder import save_with_tokenizer
-from tests.tiny_models import TINY, drawn, normal
+from tests.tiny_models import TINY, TINY_CELLS, drawn, normal
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -34,13 +34,18 @@ def example(number: int) -> Example:
     return Example(features.half(), (0, 500), objects, asked, f"by hand {number}")
 
 
-@pytest.fixture
-def base(tmp_path: Path) -> ModelConfig:
-    shape = replace(TINY, language=replace(TINY.language, vocab=330))
+def saved(shape: ModelConfig, folder: Path) -> ModelConfig:
+    """Of this shape, with room for the tokenizer's ids."""
+    shape = replace(shape, language=replace(shape.language, vocab=330))
     model = build(shape)
     drawn(model, 3)
-    save_with_tokenizer(model, tmp_path / "base")
-    return replace(shape, checkpoint=str(tmp_path / "base"))
+    save_with_tokenizer(model, folder)
+    return replace(shape, checkpoint=str(folder))
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> ModelConfig:
+    return saved(TINY, tmp_path / "base")
 
 
 @pytest.fixture
@@ -88,22 +93,7 @@ def test_a_run_learns_and_goes_on_where_it_ended_with_another_number_of_workers(
 
 
 def test_a_course_of_vision_keeps_to_what_the_file_it_names_as_known_has_learnt(course: Course, tmp_path: Path) -> None:
-    vision = VisionConfig(
-        tower="dinov2",
-        image_px=28,
-        patch_px=7,
-        width=16,
-        heads=2,
-        blocks=3,
-        mlp_width=16,
-        frames_per_clip=4,
-        taps=(1, 3),
-    )
-    shape = replace(TINY, language=replace(TINY.language, vocab=330), vision=vision)
-    model = build(shape)
-    drawn(model, 3)
-    save_with_tokenizer(model, tmp_path / "base")
-    config = replace(shape, checkpoint=str(tmp_path / "base"))
+    config = saved(TINY_CELLS, tmp_path / "base")
     seen = torch.randint(0, 255, (2, 28, 28, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     pictures = [replace(example(0), features=seen)]
     course = replace(course, stage=Stage.SEE, learning_rate=1e-2)

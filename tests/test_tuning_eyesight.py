@@ -18,18 +18,15 @@ from standwatch.compression.tuning.eyesight import learning_blocks, look_at, mer
 from standwatch.compression.tuning.learner import Learner, Stage
 from standwatch.compression.tuning.release import read_learnt, write_release, write_tuned
 from standwatch.compression.xcomp import XComp, build
-from standwatch.configs.schema import ModelConfig, VisionConfig
+from standwatch.configs.schema import ModelConfig
 from tests.checkpoint_folder import save_with_tokenizer
-from tests.tiny_models import TINY, drawn, fresh_xcomp
+from tests.tiny_models import TINY_CELLS, drawn, fresh_xcomp
 
 DOG, RED_CAR = Object("dog", "", (0.0, 0.0, 0.5, 0.5)), Object("car", "red", (0.5, 0.5, 1.0, 1.0))
 
 
 def shape(taps: tuple[int, ...] = (1, 3)) -> ModelConfig:
-    vision = VisionConfig(
-        tower="dinov2", image_px=28, patch_px=7, width=16, heads=2, blocks=3, mlp_width=16, frames_per_clip=4, taps=taps
-    )
-    return replace(TINY, vision=vision)
+    return replace(TINY_CELLS, vision=replace(TINY_CELLS.vision, taps=taps))
 
 
 def fresh(taps: tuple[int, ...] = (1, 3)) -> XComp:

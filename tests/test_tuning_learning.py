@@ -32,9 +32,8 @@ from standwatch.compression.tuning.quiz_claims import Topic
 from standwatch.compression.tuning.release import read_learnt, write_release, write_tuned
 from standwatch.compression.world.palette import COLOURS
 from standwatch.compression.xcomp import XComp, build
-from standwatch.configs.schema import VisionConfig
 from tests.checkpoint_folder import save_with_tokenizer
-from tests.tiny_models import TINY, fresh_xcomp, normal
+from tests.tiny_models import TINY, TINY_CELLS, fresh_xcomp, normal
 
 TOKENIZER = byte_level()
 ASKED = (
@@ -339,10 +338,7 @@ def test_of_several_texts_each_is_judged_by_its_own_words() -> None:
 
 
 def cells_learner(stage: Stage, taps: tuple[int, ...]) -> Learner:
-    vision = VisionConfig(
-        tower="dinov2", image_px=28, patch_px=7, width=16, heads=2, blocks=2, mlp_width=16, frames_per_clip=4, taps=taps
-    )
-    return learner(stage, build(replace(TINY, vision=vision)))
+    return learner(stage, build(replace(TINY_CELLS, vision=replace(TINY_CELLS.vision, blocks=2, taps=taps))))
 
 
 def cells_example(width: int) -> Example:

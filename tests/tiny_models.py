@@ -27,6 +27,10 @@ TINY = ModelConfig(
     segment_frames=16,
 )
 TINY_ONE = replace(TINY, frame_tokens=1)
+_CELLS = VisionConfig(
+    tower="dinov2", image_px=28, patch_px=7, width=16, heads=2, blocks=3, mlp_width=16, frames_per_clip=4, taps=(1, 3)
+)
+TINY_CELLS = replace(TINY, vision=_CELLS)
 
 
 def drawn(module: nn.Module, seed: int) -> None:

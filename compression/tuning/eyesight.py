@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from standwatch.compression.checkpoint_layout import PROJECTOR, TOWER
+from standwatch.compression.checkpoint_layout import PROJECTOR, TOWER, part_of
 from standwatch.compression.dinov2 import FrameTower
 from standwatch.compression.preprocess import preprocess
 from standwatch.compression.tuning.adapters import adapt, merged
@@ -37,8 +37,7 @@ def merge_vision(model: XComp, learnt: Mapping[str, Tensor]) -> None:
 
     Raises ValueError, naming it, for an addition that does not fit.
     """
-    own = {name.removeprefix(TOWER): one for name, one in learnt.items() if name.startswith(TOWER)}
-    model.vision.load_state_dict(merged(model.vision.state_dict(), own))
+    model.vision.load_state_dict(merged(model.vision.state_dict(), part_of(learnt, TOWER)))
 
 
 def sees_as(model: XComp, learnt: Mapping[str, Tensor]) -> None:
@@ -47,8 +46,7 @@ def sees_as(model: XComp, learnt: Mapping[str, Tensor]) -> None:
     Raises ValueError for those of another model.
     """
     merge_vision(model, learnt)
-    own = {name.removeprefix(PROJECTOR): one for name, one in learnt.items() if name.startswith(PROJECTOR)}
-    load_strictly(model.projector.float(), own)
+    load_strictly(model.projector.float(), part_of(learnt, PROJECTOR))
 
 
 def look_at(model: XComp, pictures: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from standwatch.compression.cells import CellProjector
-from standwatch.compression.checkpoint_layout import LANGUAGE, PROJECTOR, READOUT, TOWER
+from standwatch.compression.checkpoint_layout import LANGUAGE, PROJECTOR, READOUT, TOWER, part_of
 from standwatch.compression.frame_selection import relevant_layers
 from standwatch.compression.lpcomp import Decoder
 from standwatch.compression.prompt import prefix_ids
@@ -218,8 +218,7 @@ class Learner:
         A projector for other features than this model's is left out where a new one is to be aligned, and a readout of
         another kind where a new one is to be learnt.
         """
-        own = {name.removeprefix(PROJECTOR): one for name, one in learnt.items() if name.startswith(PROJECTOR)}
-        readout = {name.removeprefix(READOUT): one for name, one in learnt.items() if name.startswith(READOUT)}
+        own, readout = part_of(learnt, PROJECTOR), part_of(learnt, READOUT)
         unused = (*(() if self._stage is Stage.SEE else (TOWER,)), *(() if self._readout else (READOUT,)))
         self._passed_on = {name: one for name, one in learnt.items() if name.startswith(unused)}
         used = {name: one for name, one in learnt.items() if name not in self._passed_on}
