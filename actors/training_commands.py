@@ -23,6 +23,7 @@ _LESSONS, _EXAM = Path("runs/lessons"), Path("runs/exam")
 _STAGES = {
     "align": (8_000, 64, 2e-3),
     "see": (2_000, 32, 5e-4),
+    "observe": (400, 12, 3e-4),
     "tune": (4_000, 8, 1e-3),
     "compress": (2_000, 8, 5e-4),
     "readout": (1_000, 16, 2e-3),
@@ -152,7 +153,9 @@ def run(
     ] = False,
     known: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="For see: what told a cell right with this file's vision stays near it."),
+        typer.Option(
+            metavar="FILE", help="Where vision learns: what told a cell right with this file's vision stays near it."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides which examples come when.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Learn together; else one a core, or one GPU.")] = None,
@@ -168,10 +171,10 @@ def run(
     """Go through one stage on Ray Train. The same command goes on where a run was stopped."""
     if stage not in _STAGES:
         raise BadInput(f"stage: {stage!r} is none; choose one of {', '.join(_STAGES)}")
-    if freeze_projector and stage in ("align", "see"):
+    if freeze_projector and stage in ("align", "see", "observe"):
         raise BadInput(f"--freeze-projector: in {stage} it learns; leave it out")
-    if known and stage != "see":
-        raise BadInput(f"--known: vision does not learn in {stage}; leave it out, or choose see")
+    if known and stage not in ("see", "observe"):
+        raise BadInput(f"--known: vision does not learn in {stage}; leave it out, or choose see or observe")
     from standwatch.actors.training_run import Course, train
     from standwatch.compression.tuning.learner import Stage
 

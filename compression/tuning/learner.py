@@ -2,6 +2,7 @@
 
 align      the projector, towards the words for what cells show (`alignment`)
 see        the vision tower and the projector's first layer, the same way, from pictures (`eyesight`)
+observe    the same two, by answering as in `compress` beside that; who reads it stays as it is
 tune       projector and additions of low rank, by answering with all tokens of every frame in sight
 compress   the same, with LP-Comp between the layers: supervised compression tuning (spec §11) at low rank
 readout    the readout, towards the words for what frames show (`remembering`)
@@ -10,11 +11,11 @@ remember   all three, by answering as in `compress` and, each time, as in `recal
 
 Where answers are learnt, so is where to look for them (`looking`). Each stage goes on from the one before. The weights
 that the base models came with never change, and where the projector is frozen, it does not either: answering pulls its
-tokens away from the words that alignment brought them to. In `see` its second layer stays, and with it the words in
-which tokens are written: who reads them understands what is seen better without learning anything. Even so a token
-can tell its cell better and be read worse. `known` is a model with the tokens that who reads was taught with: where
-these tell their cells right, what learns to see stays near them. Without it fires, rare in lessons, were no longer
-read.
+tokens away from the words that alignment brought them to. Where vision learns its second layer stays, and with it the
+words in which tokens are written: who reads them understands what is seen better without learning anything. Even so a
+token can tell its cell better and be read worse. `known` is a model with the tokens that who reads was taught with:
+where these tell their cells right, what learns to see stays near them. Without it fires, rare in lessons, were no
+longer read.
 """
 
 import random
@@ -47,6 +48,7 @@ from standwatch.compression.xcomp import XComp, load_strictly
 _ALIGNED_PACE = 0.1
 _LOOKING = 0.2  # weight of looking at the right frames, beside answering
 _KNOWN = 2.0  # weight of staying near known tokens, beside alignment
+_OBSERVING = 10.0  # weight of answering, beside both
 
 
 class Stage(str, Enum):
@@ -54,6 +56,7 @@ class Stage(str, Enum):
 
     ALIGN = "align"
     SEE = "see"
+    OBSERVE = "observe"
     TUNE = "tune"
     COMPRESS = "compress"
     READOUT = "readout"
@@ -62,7 +65,9 @@ class Stage(str, Enum):
 
 
 _OF_READOUT = (Stage.READOUT, Stage.RECALL)  # nothing else learns in these
+_OF_VISION = (Stage.SEE, Stage.OBSERVE)  # from pictures
 _OF_CELLS = (Stage.ALIGN, Stage.SEE)  # nobody reads in these
+_OF_WHAT_IS_READ = (*_OF_CELLS, Stage.OBSERVE, *_OF_READOUT)  # who reads does not learn in these
 
 
 def whole_schedule(layers: int, tokens_per_frame: int) -> Schedule:
@@ -87,9 +92,9 @@ class Learner:
         freeze_projector: bool = False,
         known: XComp | None = None,
     ) -> None:
-        if known is not None and stage is not Stage.SEE:
-            raise ValueError(f"known: only in see tokens stay near known ones, not in {stage.value}; leave it out")
-        if freeze_projector and stage in _OF_CELLS:
+        if known is not None and stage not in _OF_VISION:
+            raise ValueError(f"known: vision does not learn in {stage.value}; leave it out")
+        if freeze_projector and stage in (Stage.ALIGN, *_OF_VISION):
             raise ValueError(f"freeze_projector: in {stage.value} it learns; leave it out")
         self._model, self._tokenizer, self._stage, self._recipe = model, tokenizer, stage, recipe
         self._known = known
@@ -98,7 +103,9 @@ class Learner:
         # Gradients of what does not learn take time.
         self._projects = stage not in _OF_READOUT and not freeze_projector
         model.projector.float().requires_grad_(self._projects)  # its steps too are smaller than bfloat16 can tell
-        if stage is Stage.SEE:
+        if stage in _OF_VISION:
+            for layer in model.decoder.stack:
+                layer.requires_grad_(False)
             model.projector.mlp[-1].requires_grad_(False)
             adapt_vision(model, rank)
         if stage in _OF_READOUT:
@@ -110,7 +117,7 @@ class Learner:
             self._readout = self._drawn_readout()
         self.lexicon = lexicon_of(model.decoder.embed_tokens.weight, tokenizer.encode)
         # Once aligned they take smaller steps: otherwise they have left the words before they are understood.
-        pace = 1.0 if stage in (*_OF_CELLS, *_OF_READOUT) else _ALIGNED_PACE
+        pace = 1.0 if stage in _OF_WHAT_IS_READ else _ALIGNED_PACE
         self._optimizer = torch.optim.AdamW(
             [{"params": self._translating(), "pace": pace}, {"params": self._reading(), "pace": 1.0}],
             lr=recipe.learning_rate,
@@ -145,7 +152,7 @@ class Learner:
     def schedule(self) -> Schedule:
         """Which tokens of a frame the decoder's layers see when it answers."""
         config = self._model.config
-        if self._stage is Stage.COMPRESS:
+        if self._stage in (Stage.OBSERVE, Stage.COMPRESS):
             return self._model.lpcomp_schedule
         return whole_schedule(config.language.layers, config.tokens_per_frame if self._readout is None else 1)
 
@@ -219,7 +226,7 @@ class Learner:
         another kind where a new one is to be learnt.
         """
         own, readout = part_of(learnt, PROJECTOR), part_of(learnt, READOUT)
-        unused = (*(() if self._stage is Stage.SEE else (TOWER,)), *(() if self._readout else (READOUT,)))
+        unused = (*(() if self._stage in _OF_VISION else (TOWER,)), *(() if self._readout else (READOUT,)))
         self._passed_on = {name: one for name, one in learnt.items() if name.startswith(unused)}
         used = {name: one for name, one in learnt.items() if name not in self._passed_on}
         drawn = {TOWER + name: one for name, one in additions(self._model.vision).items()}  # if it has not learnt yet
@@ -248,19 +255,20 @@ class Learner:
     def _translating(self) -> list[nn.Parameter]:
         """The weights of this stage that make tokens for the language model to read."""
         modules: list[nn.Module] = [self._model.projector] if self._projects else []
-        modules += [self._model.vision] if self._stage is Stage.SEE else []
+        modules += [self._model.vision] if self._stage in _OF_VISION else []
         modules += [self._readout] if self._readout else []
         return [weight for module in modules for weight in module.parameters() if weight.requires_grad]
 
     def _reading(self) -> list[nn.Parameter]:
         """The weights of this stage that read."""
-        if self._stage in (*_OF_CELLS, *_OF_READOUT):
+        if self._stage in _OF_WHAT_IS_READ:
             return []
         return [one for layer in self.decoder.stack for one in layer.parameters() if one.requires_grad]
 
     def _loss(self, examples: Sequence[Example], questions: int, chance: random.Random) -> Tensor:
         if self._stage in _OF_CELLS:
-            return self._alignment_loss(examples, chance)
+            places = _places(examples, chance)
+            return self._loss_of_cells(examples, places, self._projected(_frames(examples, places)))
         if self._stage is Stage.READOUT:
             return self._readout_loss(examples)
         asked = [chance.sample(one.asked, min(questions, len(one.asked))) for one in examples]
@@ -273,6 +281,10 @@ class Learner:
             return answering + _LOOKING * onlooker.cost().to(answering.device)
 
         frames = self._videos(examples)
+        if self._stage is Stage.OBSERVE:
+            places = _places(examples, chance)
+            tokens = torch.stack([video[place] for video, place in zip(frames, places, strict=True)])
+            return self._loss_of_cells(examples, places, tokens) + _OBSERVING * loss(self.schedule, frames)
         if self._stage is Stage.REMEMBER:
             return loss(self._model.lpcomp_schedule, frames) + loss(self.schedule, self._remembered(frames))
         return loss(self.schedule, self._remembered(frames) if self._readout else frames)
@@ -289,18 +301,15 @@ class Learner:
             found.setdefault(asked.topic, []).append(one)
         return found
 
-    def _alignment_loss(self, examples: Sequence[Example], chance: random.Random) -> Tensor:
-        """Of one frame of each example: its others look much like it."""
-        places = [chance.randrange(len(one.objects)) for one in examples]
-        features = torch.stack([one.features[place] for one, place in zip(examples, places, strict=True)])
-        cells = self._model.config.tokens_per_frame
-        wanted = [targets(one.objects[place], cells) for one, place in zip(examples, places, strict=True)]
-        tokens = self._projected(features)
+    def _loss_of_cells(self, examples: Sequence[Example], places: Sequence[int], tokens: Tensor) -> Tensor:
+        """Of the frames at these places, whose tokens are [B, n, D]."""
+        shown = [one.objects[place] for one, place in zip(examples, places, strict=True)]
+        wanted = [targets(objects, self._model.config.tokens_per_frame) for objects in shown]
         loss = alignment_loss(tokens, wanted, self.lexicon)
         if self._known is None:
             return loss
         with torch.no_grad():
-            known: Tensor = self._known.projector(look_at(self._known, features).float())
+            known: Tensor = self._known.projector(look_at(self._known, _frames(examples, places)).float())
         return loss + _KNOWN * departure(tokens, known, wanted, self.lexicon)
 
     def _readout_loss(self, examples: Sequence[Example]) -> Tensor:
@@ -314,16 +323,17 @@ class Learner:
         return list(torch.split(together, [len(one.features) for one in examples]))
 
     def _check(self, features: Tensor) -> None:
-        if are_pictures(features) != (self._stage is Stage.SEE):
-            with_or_without = "with" if self._stage is Stage.SEE else "without"
+        if are_pictures(features) != (self._stage in _OF_VISION):
+            with_or_without = "with" if self._stage in _OF_VISION else "without"
             raise ValueError(
-                f"lessons: `see` learns from pictures, and no other stage does; film some {with_or_without} --pictures"
+                "lessons: `see` and `observe` learn from pictures, and no other stage does; "
+                f"film some {with_or_without} --pictures"
             )
 
     def _projected(self, features: Tensor) -> Tensor:
         """Tokens of features [F, n, W], or where vision learns of pictures [F, S, S, 3]."""
         self._check(features)
-        seen = look_at(self._model, features) if self._stage is Stage.SEE else features.to(self.device)
+        seen = look_at(self._model, features) if self._stage in _OF_VISION else features.to(self.device)
         tokens: Tensor = self._model.projector(seen.float())
         return tokens
 
@@ -337,6 +347,16 @@ class Learner:
         """What memory of one token per frame holds of each video [F, n, D], as [F, 1, D]."""
         assert self._readout is not None, "only the stages that have one ask"
         return [self._readout(left) for left in self._left(videos)]
+
+
+def _places(examples: Sequence[Example], chance: random.Random) -> list[int]:
+    """A frame of each: its others look much like it."""
+    return [chance.randrange(len(one.objects)) for one in examples]
+
+
+def _frames(examples: Sequence[Example], places: Sequence[int]) -> Tensor:
+    """Features, or pictures, of one frame of each, [B, ...]."""
+    return torch.stack([one.features[place] for one, place in zip(examples, places, strict=True)])
 
 
 def _alike(module: nn.Module, learnt: Mapping[str, Tensor]) -> bool:
