@@ -57,9 +57,7 @@ class Course:
     compiled: bool = False
     most_frames: int = 16  # examples of more are left out
     freeze_projector: bool = False
-    known: str = (
-        ""  # file of what the tokens were that who reads was taught with, or a release; only where vision learns
-    )
+    known: str = ""  # file, or a release, with the tokens that who reads was taught with; only where vision learns
     report_steps: int = 50
     save_steps: int = 50
     exam_steps: int = 500
