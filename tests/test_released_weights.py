@@ -7,6 +7,7 @@ from safetensors import safe_open
 
 from standwatch.actors.base_weights import BASE
 from standwatch.actors.tuned_weights import RELEASE, demo_settings, fastest
+from standwatch.compression.checkpoint_layout import LANGUAGE, PROJECTOR, READOUT, TOWER
 from standwatch.configs.load import load_config
 
 LAYERS, WIDTH, KV_WIDTH, MLP_WIDTH = 30, 576, 192, 1536
@@ -27,19 +28,30 @@ def shapes() -> dict[str, tuple[int, ...]]:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a mapping)
 
 
-def test_it_holds_projector_and_readout_and_an_addition_for_every_linear_layer_of_the_language_model() -> None:
+VISION_WIDTH, VISION_MLP_WIDTH = BASE.tower.width, BASE.tower.mlp_width
+VISION_SHAPES = {
+    "attention.qkv": (3 * VISION_WIDTH, VISION_WIDTH),
+    "attention.out": (VISION_WIDTH, VISION_WIDTH),
+    "mlp.fc1": (VISION_MLP_WIDTH, VISION_WIDTH),
+    "mlp.fc2": (VISION_WIDTH, VISION_MLP_WIDTH),
+}
+
+
+def test_it_holds_projector_and_readout_and_an_addition_for_every_linear_layer_that_learns() -> None:
     found = shapes()
-    projector = {name: shape for name, shape in found.items() if name.startswith("model.mm_projector.")}
+    projector = {name: shape for name, shape in found.items() if name.startswith(PROJECTOR)}
     expected = [(WIDTH, CELL), (WIDTH,), (WIDTH, WIDTH), (WIDTH,), (CELL,), (CELL,)]
     assert sorted(projector.values()) == sorted(expected)
-    readout = {name: shape for name, shape in found.items() if name.startswith("readout.")}
+    readout = {name: shape for name, shape in found.items() if name.startswith(READOUT)}
     assert sorted(readout.values()) == sorted([(WIDTH, WIDTH)] * 2 + [(WIDTH,)] * 4)
     rank = found["model.layers.0.self_attn.q_proj.weight.down"][0]
+    linear = {f"{LANGUAGE}layers.{layer}.{part}": shape for layer in range(LAYERS) for part, shape in SHAPES.items()}
+    learning = range(BASE.tower.taps[0], BASE.tower.taps[-1])
+    linear |= {f"{TOWER}blocks.{block}.{part}": shape for block in learning for part, shape in VISION_SHAPES.items()}
     additions = {}
-    for layer in range(LAYERS):
-        for part, (rows, columns) in SHAPES.items():
-            additions[f"model.layers.{layer}.{part}.weight.down"] = (rank, columns)
-            additions[f"model.layers.{layer}.{part}.weight.up"] = (rows, rank)
+    for name, (rows, columns) in linear.items():
+        additions[f"{name}.weight.down"] = (rank, columns)
+        additions[f"{name}.weight.up"] = (rows, rank)
     assert {name: shape for name, shape in found.items() if name not in projector | readout} == additions
 
 
