@@ -30,6 +30,7 @@ _STAGES = {
     "recall": (500, 16, 5e-4),
     "remember": (2_000, 8, 5e-4),
 }
+_OF_VISION = ("see", "observe")  # from pictures
 
 
 @app.command()
@@ -62,11 +63,13 @@ def film(
         bool, typer.Option("--varied", help="Each file's drawings are bent, outlined, lit and coloured in its own way.")
     ] = False,
     pictures: Annotated[
-        bool, typer.Option("--pictures", help="Store the pictures themselves: `see` learns from these.")
+        bool, typer.Option("--pictures", help="Store the pictures themselves: `see` and `observe` learn from these.")
     ] = False,
     start: Annotated[
         Path | None,
-        typer.Option("--from", metavar="FILE", help="Who sees: what `see` learnt, or a release; a folder each."),
+        typer.Option(
+            "--from", metavar="FILE", help="Who sees: what `see` or `observe` learnt, or a release; a folder each."
+        ),
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that draw; else one a core.")] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="The vision tower runs on a GPU.")] = False,
@@ -171,10 +174,10 @@ def run(
     """Go through one stage on Ray Train. The same command goes on where a run was stopped."""
     if stage not in _STAGES:
         raise BadInput(f"stage: {stage!r} is none; choose one of {', '.join(_STAGES)}")
-    if freeze_projector and stage in ("align", "see", "observe"):
+    if freeze_projector and stage in ("align", *_OF_VISION):
         raise BadInput(f"--freeze-projector: in {stage} it learns; leave it out")
-    if known and stage not in ("see", "observe"):
-        raise BadInput(f"--known: vision does not learn in {stage}; leave it out, or choose see or observe")
+    if known and stage not in _OF_VISION:
+        raise BadInput(f"--known: vision does not learn in {stage}; leave it out, or choose {' or '.join(_OF_VISION)}")
     from standwatch.actors.training_run import Course, train
     from standwatch.compression.tuning.learner import Stage
 

@@ -21,13 +21,6 @@ SHAPES = {
     "mlp.up_proj": (MLP_WIDTH, WIDTH),
     "mlp.down_proj": (WIDTH, MLP_WIDTH),
 }
-
-
-def shapes() -> dict[str, tuple[int, ...]]:
-    with safe_open(RELEASE, framework="np") as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-
-
 VISION_WIDTH, VISION_MLP_WIDTH = BASE.tower.width, BASE.tower.mlp_width
 VISION_SHAPES = {
     "attention.qkv": (3 * VISION_WIDTH, VISION_WIDTH),
@@ -35,6 +28,11 @@ VISION_SHAPES = {
     "mlp.fc1": (VISION_MLP_WIDTH, VISION_WIDTH),
     "mlp.fc2": (VISION_WIDTH, VISION_MLP_WIDTH),
 }
+
+
+def shapes() -> dict[str, tuple[int, ...]]:
+    with safe_open(RELEASE, framework="np") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a mapping)
 
 
 def test_it_holds_projector_and_readout_and_an_addition_for_every_linear_layer_that_learns() -> None:

@@ -67,7 +67,7 @@ class Stage(str, Enum):
 _OF_READOUT = (Stage.READOUT, Stage.RECALL)  # nothing else learns in these
 _OF_VISION = (Stage.SEE, Stage.OBSERVE)  # from pictures
 _OF_CELLS = (Stage.ALIGN, Stage.SEE)  # nobody reads in these
-_OF_WHAT_IS_READ = (*_OF_CELLS, Stage.OBSERVE, *_OF_READOUT)  # who reads does not learn in these
+_OF_WHAT_IS_READ = (Stage.ALIGN, *_OF_VISION, *_OF_READOUT)  # who reads does not learn in these
 
 
 def whole_schedule(layers: int, tokens_per_frame: int) -> Schedule:
