@@ -46,7 +46,7 @@ from standwatch.compression.tuning.remembering import frame_targets, left_of
 from standwatch.compression.xcomp import XComp, load_strictly
 
 _ALIGNED_PACE = 0.1
-_LOOKING = 0.2  # weight of looking at the right frames, beside answering
+_LOOKING = 0.5  # weight of looking at the right frames, beside answering
 _KNOWN = 2.0  # weight of staying near known tokens, beside alignment
 _OBSERVING = 10.0  # weight of answering, beside both
 
