@@ -392,6 +392,18 @@ def test_a_run_that_goes_on_from_what_was_saved_is_the_run_that_was_not_stopped(
         torch.testing.assert_close(second.learnt()[name], weight, rtol=1e-5, atol=1e-7)
 
 
+def test_a_gradient_that_is_no_number_ends_the_run_before_it_spoils_the_weights() -> None:
+    own = learner(Stage.COMPRESS)
+    own.gradients([example()], 2, random.Random(0))
+    before = {name: weight.clone() for name, weight in own.learnt().items()}
+    weight = next(one for one in own.learning if one.grad is not None)
+    assert weight.grad is not None
+    weight.grad.view(-1)[0] = torch.nan
+    with pytest.raises(FloatingPointError, match=r"step 7: .* go on from the last checkpoint"):
+        own.step(7, 10)
+    assert all(torch.equal(weight, before[name]) for name, weight in own.learnt().items())
+
+
 def test_what_is_released_becomes_an_ordinary_checkpoint_that_computes_what_was_learnt(tmp_path: Path) -> None:
     base = tmp_path / "base"
     save_with_tokenizer(fresh_xcomp(), base)

@@ -115,6 +115,14 @@ def test_what_looks_nowhere_costs_nothing_and_samples_do_not_hear_each_other() -
     assert behind == pytest.approx(alone, rel=1e-4)
 
 
+def test_a_clause_that_no_frame_shows_clearly_looks_nowhere() -> None:
+    """Else the cost is least where its words do not see frames at all."""
+    one = sample((replace(BEFORE, evidence=(1, 2), clauses=(("a dog came into view", ()), CLAUSES[1])),))
+    assert [look.frames for look in one.looks] == [(1, 2)]
+    unseen = replace(BEFORE, evidence=(), clauses=tuple((words, ()) for words, _ in CLAUSES))
+    assert sample((unseen,)).looks == ()
+
+
 def test_learning_moves_the_weight_to_the_evidence() -> None:
     own = Learner(fresh_xcomp(), TOKENIZER, Stage.COMPRESS, Recipe(learning_rate=1e-2, warm_up=0.0), rank=4)
     lessons = [example((DOG, NONE), seed=seed) for seed in range(2)]

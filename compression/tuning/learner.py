@@ -171,10 +171,17 @@ class Learner:
         return float(loss.detach())
 
     def step(self, number: int, steps: int) -> None:
-        """Change the weights by their gradients, as step `number` of so many."""
+        """Change the weights by their gradients, as step `number` of so many.
+
+        Raises FloatingPointError, and changes nothing, where gradients are infinite or NaN: no step mends such weights.
+        """
+        norm = nn.utils.clip_grad_norm_(self.learning, self._recipe.clip_norm)
+        if not norm.isfinite():
+            raise FloatingPointError(
+                f"step {number}: a gradient is infinite or NaN; go on from the last checkpoint with a lower rate"
+            )
         for group in self._optimizer.param_groups:
             group["lr"] = self._recipe.rate_at(number, steps) * group["pace"]
-        nn.utils.clip_grad_norm_(self.learning, self._recipe.clip_norm)
         self._optimizer.step()
 
     @torch.no_grad()

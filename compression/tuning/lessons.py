@@ -38,6 +38,7 @@ def lesson(tokenizer: TextTokenizer, example: Example, video: Tensor, asked: Seq
 def _looks(prompt: Prompt, asked: Asked) -> Iterator[tuple[QueryRows, tuple[int, ...]]]:
     """Rows of a question, and the frames that these are to look at: which was first is found where each is found."""
     for words, frames in asked.clauses:
-        yield prompt.rows_of(words), frames
+        if frames:  # else no frame shows it clearly, though those around do
+            yield prompt.rows_of(words), frames
     if asked.evidence and not asked.clauses:
         yield prompt.rows, asked.evidence
