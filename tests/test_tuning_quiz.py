@@ -15,6 +15,7 @@ from standwatch.compression.tuning.quiz_events import events
 from standwatch.compression.tuning.quiz_moments import frames_of
 from standwatch.compression.tuning.quiz_words import noun
 from standwatch.compression.tuning.shown import Shown, shown
+from standwatch.compression.tuning.wording import chosen, claimed, named, told, ways
 from standwatch.compression.world.camera import Camera
 from standwatch.compression.world.director import direct, still
 from standwatch.compression.world.kinds import KINDS
@@ -24,6 +25,12 @@ from standwatch.compression.world.seeing import Box, Heading, Seen
 from standwatch.compression.world.sites import SITES
 from tests.drawn_world import PLAIN
 
+FORMS = (
+    *("presence", "past presence", "colour", "clothes", "has colour", "side", "is on side", "any on side"),
+    *("is in zone", "which zone", "in the zone", "count", "has count", "everything", "all of a role", "doing"),
+    *("is doing", "anyone is doing", "heading", "is heading", "event fire", "on fire", "order", "is before"),
+    *("how often", "several times", "how long ago", "since when", "story", *(f"event {what.name}" for what in What)),
+)
 FRAME_TOPICS = {
     *(Topic.PRESENCE, Topic.NEAR_MISS, Topic.COLOUR, Topic.SIDE, Topic.ZONE, Topic.COUNT, Topic.LIST, Topic.DOING),
 }
@@ -31,6 +38,9 @@ YES_NO = {"Yes": True, "No": False}
 NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4}
 ROLES = {"vehicle": "vehicle", "vehicles": "vehicle", "animal": "animal", "animals": "animal"}
 PEOPLE = {"anyone", "anybody", "somebody", "someone", "person", "people"}
+PAST = (
+    r"\b(was|were|did|have (you|there)|you have seen|noticed|saw|has been|been \w+ \w+|so far|earlier|in this time)\b"
+)
 NAMES = {word: kind.name for kind in KINDS.values() for word in (kind.name, kind.plural)} | ROLES
 
 
@@ -118,9 +128,7 @@ def test_what_is_said_to_be_there_is_there_and_what_is_said_not_to_be_is_not(
     asked: list[tuple[Shown, Asked]], topic: Topic
 ) -> None:
     for one, question in of(asked, topic):
-        past = re.search(r"\b(was|were|did|have you|show up\?|been in sight\?)", question.question.lower()) and (
-            "right now" not in question.question
-        )
+        past = re.search(PAST, question.question.lower())
         frames = one.seen if past else one.seen[-1:]
         name, colour = name_in(question.question), colour_in(question.question)
         hits = [seen for frame in frames for seen in frame if called(seen, name, colour)]
@@ -413,12 +421,35 @@ def test_what_takes_long_is_in_no_order(asked: list[tuple[Shown, Asked]]) -> Non
         assert not re.search(r"\b(cross|wait)", question.question + question.answer)
 
 
+def all_ways(phrasing: Phrasing) -> dict[str, list[str]]:
+    """Every template of every form, without choices."""
+    return {form: [way for one in templates(form, phrasing) for way in ways(one)] for form in FORMS}
+
+
 def test_templates_of_the_test_are_never_used_in_training() -> None:
-    forms = [form for form in ("presence", "colour", "side", "count", "order", "story", "event FALLS")]
-    for form in forms:
-        training, held_out = (set(templates(form, phrasing)) for phrasing in Phrasing)
-        assert len(training) >= 8 and len(held_out) >= 2
-        assert training.isdisjoint(held_out)
+    training, held_out = all_ways(Phrasing.TRAINING), all_ways(Phrasing.HELD_OUT)
+    for form in FORMS:
+        assert len(set(training[form])) >= 80 and len(held_out[form]) >= 2
+        assert set(training[form]).isdisjoint(held_out[form])
+    said = " ".join(one for form in FORMS for one in training[form]).lower()
+    assert not re.search(r"\b(say|check|sort|show up|up to|occup\w+ by|painted|dressed|summary|scene|occasion)\b", said)
+
+
+def test_a_template_becomes_each_of_its_ways_and_nothing_else() -> None:
+    template = "[Can|Do] you see {it.any}[| there]?"
+    expected = ["Can you see {it.any}?", "Can you see {it.any} there?", "Do you see {it.any}?"]
+    assert [*ways(template)] == [*expected, "Do you see {it.any} there?"]
+    drawn = {chosen(template, random.Random(seed)) for seed in range(40)}
+    assert drawn == set(ways(template))
+    for form in FORMS:
+        for way in all_ways(Phrasing.TRAINING)[form]:
+            assert not re.search(r"[\[\]|<>]|  | [?.,:;]", way), way
+
+
+def test_what_is_claimed_told_or_named_stands_in_other_words() -> None:
+    assert "Do you know if it rains?" in {way for one in claimed("it rains") for way in ways(one)}
+    assert "Let me know when it rained." in {way for one in told("when it [rained|rains]") for way in ways(one)}
+    assert "Can you give me the rain?" in {way for one in named("the rain") for way in ways(one)}
 
 
 def test_held_out_questions_never_appear_in_training(windows: list[Shown]) -> None:

@@ -2,6 +2,7 @@
 
 from standwatch.compression.tuning.quiz_claims import Verb
 from standwatch.compression.tuning.quiz_frames import zone_words
+from standwatch.compression.tuning.wording import claimed
 from standwatch.compression.world.script import What
 
 
@@ -64,21 +65,15 @@ _VERBS = {
 PASSIVE = {What.FALLS: "was lying on the ground", What.BURNS: "was on fire", What.WAITS: "was waiting"}
 
 HAPPENING = (
-    "Did {it.any} {verb.base}?",
-    "Has {it.any} {verb.done}?",
-    "Did you see {it.any} {verb.base}?",
-    "Have you seen {it.any} {verb.base}?",
-    "Tell me if {it.a} {verb.past}.",
-    "{it.a} {verb.past}, right?",
-    "Is it true that {it.a} {verb.past}?",
-    "Let me know whether {it.a} {verb.past}.",
+    "Did {it.any} {verb.base}[| at any time| at some point]?",
+    "Has {it.any} {verb.done}[| at any time| so far]?",
+    "[Did you see|Have you seen|Did you notice] {it.any} {verb.base}?",
     "Did it happen that {it.a} {verb.past}?",
     "Was there {it.any} that {verb.past}?",
-    "I think that {it.a} {verb.past}. Is that right?",
-    "Find out whether {it.a} {verb.past}.",
-    "Please confirm that {it.a} {verb.past}.",
-    "Could it be that {it.a} {verb.past}?",
     "Look back: did {it.any} {verb.base}?",
+    "Did the camera [show|catch|film] {it.any} {verb.base}?",
+    "Was it seen that {it.a} {verb.past}?",
+    *claimed("{it.a} {verb.past}[| at some point]", "you saw {it.a} {verb.base}"),
 )
 HAPPENING_HELD_OUT = (
     "Would you say that {it.a} {verb.past}?",
@@ -88,18 +83,28 @@ HAPPENING_HELD_OUT = (
 # Beside those for all events.
 OWN = {
     What.IS_LEFT_BEHIND: (
-        "Did someone leave {it.any} behind?",
+        "Did [someone|anyone|anybody] leave {it.any} [behind|unattended|standing there]?",
         "Has anyone left {it.any} behind?",
         "Did anybody put down {it.any} and go away?",
         "Has {it.any} been left unattended?",
+        *claimed("[someone|somebody] left {it.a} behind"),
     ),
-    What.IS_TAKEN: ("Did someone take {it.any} away?", "Has anyone picked up {it.any}?"),
-    What.BURNS: ("Was {it.any} on fire?", "Has {it.any} been on fire?", "Did you see {it.any} in flames?"),
+    What.IS_TAKEN: (
+        "Did [someone|anyone] [take {it.any} away|pick up {it.any}]?",
+        "Has anyone picked up {it.any}?",
+        *claimed("[someone|somebody] [took {it.a} away|picked up {it.a}]"),
+    ),
+    What.BURNS: (
+        "Was {it.any} [on fire|in flames][| at any time]?",
+        "Has {it.any} been on fire?",
+        "[Did you see|Have you seen] {it.any} [in flames|on fire]?",
+        *claimed("{it.a} was [on fire|in flames]"),
+    ),
     What.FALLS: (
-        "Is it true that {it.a} had a fall?",
-        "Did {it.any} have a fall?",
-        "Did {it.any} end up on the ground?",
+        "Did {it.any} [have a fall|end up on the ground|go down]?",
+        "Has {it.any} had a fall?",
+        *claimed("{it.a} [had a fall|ended up on the ground]"),
     ),
-    What.WAITS: ("Did {it.any} stand and wait?", "Has {it.any} been waiting?"),
+    What.WAITS: ("Did {it.any} stand and wait?", "Has {it.any} been waiting?", *claimed("{it.a} has been waiting")),
     What.CROSSES: ("Did {it.any} walk or drive through the picture?",),
 }

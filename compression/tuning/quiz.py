@@ -13,6 +13,7 @@ from standwatch.compression.tuning import quiz_events, quiz_frames, quiz_moving
 from standwatch.compression.tuning.phrases import AROUND, templates
 from standwatch.compression.tuning.quiz_claims import VERDICTS, Claim, Clauses, Form, Phrasing, Topic
 from standwatch.compression.tuning.shown import Shown
+from standwatch.compression.tuning.wording import chosen
 
 WEIGHTS: Mapping[Topic, float] = {
     Topic.PRESENCE: 26,
@@ -152,7 +153,7 @@ def _drawn(chance: random.Random, claims: Sequence[Claim], form: Form) -> Claim 
 
 def worded(chance: random.Random, claim: Claim, form: Form, phrasing: Phrasing) -> Asked:
     """A claim in words of its form."""
-    template = chance.choice(templates(claim.templates or form.templates, phrasing))
+    template = chosen(chance.choice(templates(claim.templates or form.templates, phrasing)), chance)
     question = template.format(**{name: chance.choice(words) for name, words in claim.fields.items()})
     if phrasing is Phrasing.TRAINING and chance.random() < _WRAPPED:
         question = chance.choice(AROUND).format(question)
