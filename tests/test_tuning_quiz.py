@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
@@ -15,7 +16,7 @@ from standwatch.compression.tuning.quiz_events import events
 from standwatch.compression.tuning.quiz_moments import frames_of
 from standwatch.compression.tuning.quiz_words import noun
 from standwatch.compression.tuning.shown import Shown, shown
-from standwatch.compression.tuning.wording import chosen, claimed, named, told, ways
+from standwatch.compression.tuning.wording import chosen, claimed, named, told
 from standwatch.compression.world.camera import Camera
 from standwatch.compression.world.director import direct, still
 from standwatch.compression.world.kinds import KINDS
@@ -419,6 +420,14 @@ def test_when_how_often_and_in_what_order() -> None:
 def test_what_takes_long_is_in_no_order(asked: list[tuple[Shown, Asked]]) -> None:
     for _, question in of(asked, Topic.ORDER):
         assert not re.search(r"\b(cross|wait)", question.question + question.answer)
+
+
+def ways(template: str) -> list[str]:
+    """All templates without choices that it may become."""
+    parts = re.split(r"\[([^\[\]]*)\]", template)  # every second one is a choice
+    return [
+        "".join(one) for one in product(*(part.split("|") if place % 2 else [part] for place, part in enumerate(parts)))
+    ]
 
 
 def all_ways(phrasing: Phrasing) -> dict[str, list[str]]:

@@ -6,7 +6,6 @@ forms: what is asked in others is then answered worse than before.
 
 import random
 import re
-from collections.abc import Iterator
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _TELL = "Tell me|Let me know|Please tell me|Find out|Report|I want to know|I need to know|I would like to know"
@@ -45,16 +44,6 @@ def named(*things: str) -> tuple[str, ...]:
 def chosen(template: str, chance: random.Random) -> str:
     """A template without choices: one of each."""
     return _CHOICE.sub(lambda choice: chance.choice(choice[1].split("|")), template)
-
-
-def ways(template: str) -> Iterator[str]:
-    """All templates without choices that it may become."""
-    choice = _CHOICE.search(template)
-    if choice is None:
-        yield template
-        return
-    for one in choice[1].split("|"):
-        yield from ways(template[: choice.start()] + one + template[choice.end() :])
 
 
 def _around(frames: tuple[str, ...], words: tuple[str, ...]) -> tuple[str, ...]:
