@@ -475,6 +475,12 @@ def test_held_out_questions_never_appear_in_training(windows: list[Shown]) -> No
     assert training.isdisjoint(held_out)
 
 
+def test_every_sentence_begins_with_a_capital(asked: list[tuple[Shown, Asked]]) -> None:
+    assert any(re.match(r"Hello\. ", one.question) for _, one in asked)
+    for _, one in asked:
+        assert not re.search(r"(^|[.?!] )[a-z]", one.question), one.question
+
+
 def test_articles_and_plurals_are_right(asked: list[tuple[Shown, Asked]]) -> None:
     for _, one in asked:
         for text in (one.question, one.answer):

@@ -154,11 +154,12 @@ def _drawn(chance: random.Random, claims: Sequence[Claim], form: Form) -> Claim 
 def worded(chance: random.Random, claim: Claim, form: Form, phrasing: Phrasing) -> Asked:
     """A claim in words of its form."""
     template = chosen(chance.choice(templates(claim.templates or form.templates, phrasing)), chance)
-    question = template.format(**{name: chance.choice(words) for name, words in claim.fields.items()})
+    said = template.format(**{name: chance.choice(words) for name, words in claim.fields.items()})
+    question = said[0].upper() + said[1:]
     if phrasing is Phrasing.TRAINING and chance.random() < _WRAPPED:
         question = chance.choice(AROUND).format(question)
     answer = VERDICTS[claim.verdict] if form.yes_no else claim.answer
     if form.templates == "presence" and (claim.described or not claim.verdict) and chance.random() < _DESCRIBED:
         question += " Describe it."
         answer = f"Yes, {claim.described}." if claim.described else answer
-    return Asked(form.topic, question[0].upper() + question[1:], answer, claim.verdict, claim.evidence, claim.clauses)
+    return Asked(form.topic, question, answer, claim.verdict, claim.evidence, claim.clauses)
