@@ -39,9 +39,7 @@ YES_NO = {"Yes": True, "No": False}
 NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4}
 ROLES = {"vehicle": "vehicle", "vehicles": "vehicle", "animal": "animal", "animals": "animal"}
 PEOPLE = {"anyone", "anybody", "somebody", "someone", "person", "people"}
-PAST = (
-    r"\b(was|were|did|have (you|there)|you have seen|noticed|saw|has been|been \w+ \w+|so far|earlier|in this time)\b"
-)
+PAST = r"\b(was|were|did|been|have (you|there)|you have seen|noticed|saw|so far|earlier|in this time)\b"
 NAMES = {word: kind.name for kind in KINDS.values() for word in (kind.name, kind.plural)} | ROLES
 
 
@@ -441,7 +439,7 @@ def test_templates_of_the_test_are_never_used_in_training() -> None:
         assert len(set(training[form])) >= 80 and len(held_out[form]) >= 2
         assert set(training[form]).isdisjoint(held_out[form])
     said = " ".join(one for form in FORMS for one in training[form]).lower()
-    assert not re.search(r"\b(say|check|sort|show up|up to|occup\w+ by|painted|dressed|summary|scene|occasion)\b", said)
+    assert not re.search(r"\b(say|check|sort|show up|up to|occupied|painted|dressed|summary|scene|occasion)\b", said)
 
 
 def test_a_template_becomes_each_of_its_ways_and_nothing_else() -> None:

@@ -20,7 +20,7 @@ TELLING = {
     ),
     "all of a role": (
         "[Which|What] {it.many} [do you see|can you see|are there|are in view|are in the picture|can be seen][| now]?",
-        "[List|Name|Find] [|all ||the |all the ]{it.many}[| in view| in the picture].",
+        "[List|Name|Find] [|all |the |all the ]{it.many}[| in view| in the picture].",
         "Describe the {it.many}.",
         "Look for {it.many}. [Which are there|What do you find|Which do you see]?",
         "{it.many}: [which are there|what do you see]?",
