@@ -140,14 +140,24 @@ def test_what_is_said_to_be_there_is_there_and_what_is_said_not_to_be_is_not(
             assert any(called(seen, name) and not clear(seen) for frame in frames for seen in frame), question
 
 
-def test_lessons_rather_than_exams_ask_for_what_only_shares_a_name_with_what_is_there() -> None:
-    beside = window([seen("fire engine")])
+PAINTED = [seen("car", 20, colour="green"), seen("barrel", 120, actor=1, colour="purple")]
+CONFUSED = {
+    "a part of what is there": (window([seen("fire engine")]), Topic.PRESENCE, ("fire", "")),
+    "what was there before": (window([seen("dog")], [seen("car")]), Topic.PRESENCE, ("dog", "")),
+    "one thing in another's colour": (window(PAINTED), Topic.NEAR_MISS, ("car", "purple")),
+    "another's colour": (window(PAINTED), Topic.COLOUR, ("barrel", "green")),
+}
+
+
+@pytest.mark.parametrize(("shown_", "topic", "what"), CONFUSED.values(), ids=CONFUSED)
+def test_lessons_rather_than_exams_ask_for(shown_: Shown, topic: Topic, what: tuple[str, str]) -> None:
     times = Counter[Phrasing]()
     for phrasing in Phrasing:
         for seed in range(60):
-            found = quiz(beside, random.Random(seed), 4, {Topic.PRESENCE: 1.0}, phrasing)
-            times[phrasing] += sum(name_in(one.question) == "fire" and one.verdict is False for one in found)
-    assert times[Phrasing.TRAINING] > 3 * times[Phrasing.HELD_OUT]
+            found = quiz(shown_, random.Random(seed), 4, {topic: 1.0}, phrasing)
+            asked = [(name_in(one.question), colour_in(one.question)) for one in found if one.verdict is False]
+            times[phrasing] += asked.count(what)
+    assert times[Phrasing.TRAINING] > 2 * times[Phrasing.HELD_OUT]
 
 
 def test_colours_sides_and_directions_are_those_of_the_only_one(asked: list[tuple[Shown, Asked]]) -> None:

@@ -50,12 +50,12 @@ ORDER = Form(Topic.ORDER, "order", quiz_events.orders, frames=2, yes_no=False)
 IS_BEFORE = Form(Topic.ORDER, "is before", quiz_events.is_before, frames=2)
 EVENT = Form(Topic.EVENT, "event", quiz_events.events, frames=2, share=8)
 _FORMS = (
-    Form(Topic.PRESENCE, "presence", quiz_frames.presence, share=2, drilled=quiz_frames.presence_by_name),
+    Form(Topic.PRESENCE, "presence", quiz_frames.presence, share=2, drilled=quiz_frames.presence_drilled),
     PAST_PRESENCE,
-    Form(Topic.NEAR_MISS, "presence", quiz_frames.near_misses),
+    Form(Topic.NEAR_MISS, "presence", quiz_frames.near_misses, drilled=quiz_frames.near_misses_drilled),
     Form(Topic.COLOUR, "colour", quiz_frames.colours, yes_no=False),
     Form(Topic.COLOUR, "clothes", quiz_frames.clothes, yes_no=False),
-    Form(Topic.COLOUR, "has colour", quiz_frames.has_colour),
+    Form(Topic.COLOUR, "has colour", quiz_frames.has_colour, drilled=quiz_frames.has_colour_drilled),
     Form(Topic.SIDE, "side", quiz_frames.sides, yes_no=False),
     Form(Topic.SIDE, "is on side", quiz_frames.is_on_side),
     Form(Topic.SIDE, "any on side", quiz_frames.any_on_side),

@@ -26,7 +26,7 @@ from standwatch.compression.world.seeing import Seen
 from standwatch.compression.world.truth import colour, count, in_zone, is_clear, side
 
 _UNCLEAR, _UNCLEAR_WEIGHT = "Unclear.", 0.3
-_PART_OF_A_NAME = 30.0  # tokens that are like words make these look alike
+_CONFUSED = 30.0  # of what is taken for true because every part of it is there, or was
 _COUNTED = 6  # more are not counted
 
 
@@ -34,16 +34,19 @@ def presence(shown: Shown) -> list[Claim]:
     return [claim for subject in BY_NAME for claim in _there(shown, subject, shown.now)]
 
 
-def presence_by_name(shown: Shown) -> list[Claim]:
-    """The same, but rather for what is not there where its name is part of another's: a fire beside a fire engine."""
+def presence_drilled(shown: Shown) -> list[Claim]:
+    """The same, but rather for what is not there where it was before, or where its name is part of another's.
+
+    A fire beside a fire engine, and who has left.
+    """
     names = [one.name for one in shown.now]
-    return [
-        replace(claim, weight=_PART_OF_A_NAME)
-        if claim.verdict is False and any(subject.name in name for name in names)
-        else claim
-        for subject in BY_NAME
-        for claim in _there(shown, subject, shown.now)
-    ]
+    found = []
+    for subject in BY_NAME:
+        part = any(subject.name in name for name in names)
+        for claim in _there(shown, subject, shown.now):
+            confused = claim.verdict is False and (part or any(map(subject.there, shown.seen[:-1])))
+            found.append(replace(claim, weight=_CONFUSED) if confused else claim)
+    return found
 
 
 def past_presence(shown: Shown) -> list[Claim]:
@@ -60,14 +63,23 @@ def past_presence(shown: Shown) -> list[Claim]:
 
 
 def near_misses(shown: Shown) -> list[Claim]:
-    clear = [one for one in shown.now if is_clear(one) and one.colour]
-    names, colours = {name for one in clear for name in (one.name, *one.also)}, {one.colour for one in clear}
+    names, colours = _names_and_colours(shown)
     found = []
     for subject in BY_COLOUR:
         if subject.name in names or subject.colour in colours:
             closer = 3.0 if subject.name in names else 1.0
             found += [(claim, closer) for claim in _there(shown, subject, shown.now)]
     return [Claim(one.fields, one.verdict, weight=closer, described=one.described) for one, closer in found]
+
+
+def near_misses_drilled(shown: Shown) -> list[Claim]:
+    """The same, but rather for one thing in the colour of another: a purple car where a car and a purple barrel are."""
+    names, colours = _names_and_colours(shown)
+    swapped = {subject.noun for subject in BY_COLOUR if subject.name in names and subject.colour in colours}
+    return [
+        replace(claim, weight=_CONFUSED) if claim.verdict is False and claim.fields["it"][0] in swapped else claim
+        for claim in near_misses(shown)
+    ]
 
 
 def colours(shown: Shown) -> list[Claim]:
@@ -88,6 +100,15 @@ def has_colour(shown: Shown) -> list[Claim]:
                 fields: dict[str, tuple[Field, ...]] = {"it": (subject.noun,), "colour": (other,)}
                 found.append(Claim(fields, other == true if true else None))
     return found
+
+
+def has_colour_drilled(shown: Shown) -> list[Claim]:
+    """The same, but rather for the colour of something else that is there."""
+    _, colours = _names_and_colours(shown)
+    return [
+        replace(claim, weight=_CONFUSED) if claim.verdict is False and claim.fields["colour"][0] in colours else claim
+        for claim in has_colour(shown)
+    ]
 
 
 def sides(shown: Shown) -> list[Claim]:
@@ -210,6 +231,12 @@ def _there(shown: Shown, subject: Subject, seen: Sequence[Seen]) -> list[Claim]:
     described = _described(among[0], shown.width) if verdict and len(among) == 1 else ""
     weight = asked_weight(subject, verdict, seen)
     return [Claim({"it": (subject.noun,)}, verdict, weight=weight, described=described)]
+
+
+def _names_and_colours(shown: Shown) -> tuple[set[str], set[str]]:
+    """Of all that is clear and has a colour."""
+    painted = [one for one in shown.now if is_clear(one) and one.colour]
+    return {name for one in painted for name in (one.name, *one.also)}, {one.colour for one in painted}
 
 
 def _described(one: Seen, width: int) -> str:
