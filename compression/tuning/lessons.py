@@ -36,15 +36,9 @@ def lesson(tokenizer: TextTokenizer, example: Example, video: Tensor, asked: Seq
 
 
 def _looks(prompt: Prompt, asked: Asked) -> Iterator[tuple[QueryRows, tuple[int, ...]]]:
-    """Words, and the frames that these are to look at: which was first is found where each is found.
-
-    What begins the answer to that looks at the earlier of the two, which it is to name.
-    """
+    """Rows of a question, and the frames that these are to look at: which was first is found where each is found."""
     for words, frames in asked.clauses:
         if frames:  # else no frame shows it clearly, though those around do
             yield prompt.rows_of(words), frames
-    if asked.clauses and all(frames for _, frames in asked.clauses):
-        last = len(prompt.text_ids)
-        yield QueryRows(last - 1, last), asked.clauses[0][1]
     if asked.evidence and not asked.clauses:
         yield prompt.rows, asked.evidence
