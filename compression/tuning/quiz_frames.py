@@ -3,7 +3,7 @@
 The present tense is about the last frame, the past tense about all that are shown.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from standwatch.compression.tuning.quiz_claims import Claim, Field
@@ -40,13 +40,12 @@ def presence_drilled(shown: Shown) -> list[Claim]:
     A fire beside a fire engine, and who has left.
     """
     names = [one.name for one in shown.now]
-    found = []
-    for subject in BY_NAME:
-        part = any(subject.name in name for name in names)
-        for claim in _there(shown, subject, shown.now):
-            confused = claim.verdict is False and (part or any(map(subject.there, shown.seen[:-1])))
-            found.append(replace(claim, weight=_CONFUSED) if confused else claim)
-    return found
+    confused = {
+        subject.noun
+        for subject in BY_NAME
+        if any(subject.name in name for name in names) or any(map(subject.there, shown.seen[:-1]))
+    }
+    return _rather(presence(shown), "it", confused)
 
 
 def past_presence(shown: Shown) -> list[Claim]:
@@ -76,10 +75,7 @@ def near_misses_drilled(shown: Shown) -> list[Claim]:
     """The same, but rather for one thing in the colour of another: a purple car where a car and a purple barrel are."""
     names, colours = _names_and_colours(shown)
     swapped = {subject.noun for subject in BY_COLOUR if subject.name in names and subject.colour in colours}
-    return [
-        replace(claim, weight=_CONFUSED) if claim.verdict is False and claim.fields["it"][0] in swapped else claim
-        for claim in near_misses(shown)
-    ]
+    return _rather(near_misses(shown), "it", swapped)
 
 
 def colours(shown: Shown) -> list[Claim]:
@@ -104,11 +100,7 @@ def has_colour(shown: Shown) -> list[Claim]:
 
 def has_colour_drilled(shown: Shown) -> list[Claim]:
     """The same, but rather for the colour of something else that is there."""
-    _, colours = _names_and_colours(shown)
-    return [
-        replace(claim, weight=_CONFUSED) if claim.verdict is False and claim.fields["colour"][0] in colours else claim
-        for claim in has_colour(shown)
-    ]
+    return _rather(has_colour(shown), "colour", _names_and_colours(shown)[1])
 
 
 def sides(shown: Shown) -> list[Claim]:
@@ -231,6 +223,14 @@ def _there(shown: Shown, subject: Subject, seen: Sequence[Seen]) -> list[Claim]:
     described = _described(among[0], shown.width) if verdict and len(among) == 1 else ""
     weight = asked_weight(subject, verdict, seen)
     return [Claim({"it": (subject.noun,)}, verdict, weight=weight, described=described)]
+
+
+def _rather(claims: Sequence[Claim], field: str, confused: Collection[Field]) -> list[Claim]:
+    """The same claims; of the false ones rather those with one of these words in a field."""
+    return [
+        replace(claim, weight=_CONFUSED) if claim.verdict is False and claim.fields[field][0] in confused else claim
+        for claim in claims
+    ]
 
 
 def _names_and_colours(shown: Shown) -> tuple[set[str], set[str]]:
