@@ -60,7 +60,8 @@ class Recipe:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
 
 
-Hear: TypeAlias = Callable[[int, Tensor, Tensor], None]  # told of each layer its queries and keys, at their angles
+Hear: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], None]  # told of each layer its rows, queries and keys
+_HearLayer: TypeAlias = Callable[[Tensor, Tensor, Tensor], None]
 
 
 def forward(
@@ -70,14 +71,15 @@ def forward(
     rows: Tensor,
     *,
     checkpointing: bool = False,
-    hear: Hear | None = None,
+    hear: Sequence[Hear] = (),
 ) -> Tensor:
     """Embedded rows [R, D] of some samples, one after the other, to the states, normed, of those that are left.
 
     The last layer is the schedule's, which may end before the decoder's.
 
-    With `checkpointing` only each layer's input is kept, and the layer runs again for its gradients; then nobody can
-    `hear` them.
+    Who is to `hear` gets of each layer its rows as they are given [R, D], its queries [H, R, hd] and its keys
+    [Hkv, R, hd], both at their angles. With `checkpointing` only each layer's input is kept, and the layer runs again
+    for its gradients; then nobody hears anything.
     """
     stage: _Stage | None = None
     for index, layer in enumerate(decoder.stack[: schedule.layers]):
@@ -90,7 +92,7 @@ def forward(
         if checkpointing:
             rows = checkpoint(stage.run, layer, rows, use_reentrant=False, preserve_rng_state=False)
         else:
-            rows = stage.run(layer, rows, partial(hear, index) if hear else None)
+            rows = stage.run(layer, rows, [partial(one, index) for one in hear])
     count = sum(layout.rows(schedule.tokens_by_layer[-1]) for layout in layouts)
     states: Tensor = decoder.norm(rows[:count])
     return states
@@ -102,7 +104,7 @@ def mean_loss(
     samples: Sequence[Sample],
     *,
     checkpointing: bool = False,
-    hear: Hear | None = None,
+    hear: Sequence[Hear] = (),
 ) -> Tensor:
     """The mean of the samples' losses; a sample's is the mean cross entropy over the labels of its prefix and texts.
 
@@ -209,10 +211,10 @@ class _Stage:
         """Rows that nobody sees come behind these."""
         return F.pad(rows, (0, 0, 0, self._padding))
 
-    def run(self, layer: DecoderLayer, rows: Tensor, hear: Callable[[Tensor, Tensor], None] | None = None) -> Tensor:
+    def run(self, layer: DecoderLayer, rows: Tensor, hear: Iterable[_HearLayer] = ()) -> Tensor:
         queries, keys, values = (part[:, : self._count] for part in layer.project(rows, self._cos, self._sin))
-        if hear:
-            hear(queries, keys)
+        for one in hear:
+            one(rows[: self._count], queries, keys)
         attended = self._rows.attend(queries, keys, values)
         return layer.finish(rows, F.pad(attended, (0, 0, 0, self._padding)))
 

@@ -44,7 +44,7 @@ def sample(asked: tuple[Asked, ...], context: int = 0) -> Sample:
 
 def cost_of(samples: list[Sample], schedule: Schedule) -> float:
     onlooker = Onlooker(samples, schedule, LAYERS)
-    mean_loss(fresh_xcomp().decoder, schedule, samples, hear=onlooker.hear)
+    mean_loss(fresh_xcomp().decoder, schedule, samples, hear=(onlooker.hear,))
     return float(onlooker.cost())
 
 
@@ -94,7 +94,7 @@ def test_a_look_costs_how_little_of_the_frames_weight_its_own_have(context: int)
     queries, keys = normal(4, layout.rows(4), 8, seed=2), normal(2, layout.rows(4), 8, seed=3)
     onlooker = Onlooker([one], schedule, [3])
     for layer in range(6):
-        onlooker.hear(layer, queries, keys)
+        onlooker.hear(layer, queries, queries, keys)
     rows, first = one.looking(look, 4), layout.prefix + context * 4
     seen = [*range(layout.prefix), *range(first, first + 3 * 4)]
     total = torch.zeros(3)
@@ -133,6 +133,6 @@ def test_learning_moves_the_weight_to_the_evidence() -> None:
         samples = [lesson(TOKENIZER, one, own.tokens(one), one.asked) for one in lessons]
         onlooker = Onlooker(samples, own.schedule, LAYERS)
         with torch.no_grad():
-            mean_loss(own.decoder, own.schedule, samples, hear=onlooker.hear)
+            mean_loss(own.decoder, own.schedule, samples, hear=(onlooker.hear,))
         costs.append(float(onlooker.cost()))
     assert costs[-1] < 0.7 * costs[0]

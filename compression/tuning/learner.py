@@ -9,13 +9,13 @@ readout    the readout, towards the words for what frames show (`remembering`)
 recall     the readout, by answering from memory's one token per frame alone; who reads it stays as it is
 remember   all three, by answering as in `compress` and, each time, as in `recall`
 
-Where answers are learnt, so is where to look for them (`looking`). Each stage goes on from the one before. The weights
-that the base models came with never change, and where the projector is frozen, it does not either: answering pulls its
-tokens away from the words that alignment brought them to. Where vision learns its second layer stays, and with it the
-words in which tokens are written: who reads them understands what is seen better without learning anything. Even so a
-token can tell its cell better and be read worse. `known` is a model with the tokens that who reads was taught with:
-where these tell their cells right, what learns to see stays near them. Without it fires, rare in lessons, were no
-longer read.
+Where answers are learnt, so is where to look for them (`looking`), and to tell when that was (`timing`). Each stage
+goes on from the one before. The weights that the base models came with never change, and where the projector is frozen,
+it does not either: answering pulls its tokens away from the words that alignment brought them to. Where vision learns
+its second layer stays, and with it the words in which tokens are written: who reads them understands what is seen
+better without learning anything. Even so a token can tell its cell better and be read worse. `known` is a model with
+the tokens that who reads was taught with: where these tell their cells right, what learns to see stays near them.
+Without it fires, rare in lessons, were no longer read.
 """
 
 import random
@@ -24,6 +24,7 @@ from contextlib import nullcontext
 from enum import Enum
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -43,10 +44,12 @@ from standwatch.compression.tuning.eyesight import adapt_vision, look_at
 from standwatch.compression.tuning.lessons import lesson
 from standwatch.compression.tuning.looking import Onlooker
 from standwatch.compression.tuning.remembering import frame_targets, left_of
+from standwatch.compression.tuning.timing import Timekeeper
 from standwatch.compression.xcomp import XComp, load_strictly
 
 _ALIGNED_PACE = 0.1
-_LOOKING = 0.5  # weight of looking at the right frames, beside answering
+_LOOKING = 0.06  # weight of looking at the right frames, beside answering; with more, little else is learnt
+_TIMING = 0.15  # weight of telling when that was, beside both
 _KNOWN = 2.0  # weight of staying near known tokens, beside alignment
 _OBSERVING = 10.0  # weight of answering, beside both
 
@@ -115,7 +118,10 @@ class Learner:
         self._passed_on: dict[str, Tensor] = {}  # what was learnt before and this stage has no use for
         if stage in (*_OF_READOUT, Stage.REMEMBER):
             self._readout = self._drawn_readout()
-        self.lexicon = lexicon_of(model.decoder.embed_tokens.weight, tokenizer.encode)
+        words = model.decoder.embed_tokens.weight
+        self.lexicon = lexicon_of(words, tokenizer.encode)
+        early, late = (words[tokenizer.encode(word)].float().mean(0) for word in (" before", " after"))
+        self.later = F.normalize(late - early, dim=0)
         # Once aligned they take smaller steps: otherwise they have left the words before they are understood.
         pace = 1.0 if stage in _OF_WHAT_IS_READ else _ALIGNED_PACE
         self._optimizer = torch.optim.AdamW(
@@ -284,8 +290,9 @@ class Learner:
             given = zip(examples, videos, asked, strict=True)
             samples = [lesson(self._tokenizer, one, video, some) for one, video, some in given]
             onlooker = Onlooker(samples, schedule, relevant_layers(schedule.layers))
-            answering = mean_loss(self.decoder, schedule, samples, hear=onlooker.hear)
-            return answering + _LOOKING * onlooker.cost().to(answering.device)
+            timekeeper = Timekeeper(samples, schedule, self.later)
+            answering = mean_loss(self.decoder, schedule, samples, hear=(onlooker.hear, timekeeper.hear))
+            return answering + _LOOKING * onlooker.cost().to(answering.device) + _TIMING * timekeeper.cost()
 
         frames = self._videos(examples)
         if self._stage is Stage.OBSERVE:

@@ -21,7 +21,7 @@ class Onlooker:
         self._samples, self._schedule, self._layers = samples, schedule, frozenset(layers)
         self._costs: list[Tensor] = []
 
-    def hear(self, layer: int, queries: Tensor, keys: Tensor) -> None:
+    def hear(self, layer: int, _: Tensor, queries: Tensor, keys: Tensor) -> None:
         """Of a layer that counts: queries [H, R, hd] and keys [Hkv, R, hd] of all rows, at their angles."""
         if layer not in self._layers:
             return
