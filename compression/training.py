@@ -16,7 +16,6 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate as accumulated
 from itertools import islice
 from typing import TypeAlias
@@ -60,8 +59,17 @@ class Recipe:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
 
 
-Hear: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], None]  # told of each layer its rows, queries and keys
-_HearLayer: TypeAlias = Callable[[Tensor, Tensor, Tensor], None]
+@dataclass(frozen=True, eq=False, slots=True)
+class Heard:
+    """What a layer is given, rows [R, D], with their queries [H, R, hd] and keys [Hkv, R, hd], at their angles."""
+
+    layer: int
+    rows: Tensor
+    queries: Tensor
+    keys: Tensor
+
+
+Hear: TypeAlias = Callable[[Heard], None]
 
 
 def forward(
@@ -77,9 +85,8 @@ def forward(
 
     The last layer is the schedule's, which may end before the decoder's.
 
-    Who is to `hear` gets of each layer its rows as they are given [R, D], its queries [H, R, hd] and its keys
-    [Hkv, R, hd], both at their angles. With `checkpointing` only each layer's input is kept, and the layer runs again
-    for its gradients; then nobody hears anything.
+    With `checkpointing` only each layer's input is kept, and the layer runs again for its gradients; then nobody can
+    `hear` them.
     """
     stage: _Stage | None = None
     for index, layer in enumerate(decoder.stack[: schedule.layers]):
@@ -90,9 +97,9 @@ def forward(
             stage = _Stage(decoder, layouts, n, rows)
             rows = stage.padded(rows)
         if checkpointing:
-            rows = checkpoint(stage.run, layer, rows, use_reentrant=False, preserve_rng_state=False)
+            rows = checkpoint(stage.run, index, layer, rows, use_reentrant=False, preserve_rng_state=False)
         else:
-            rows = stage.run(layer, rows, [partial(one, index) for one in hear])
+            rows = stage.run(index, layer, rows, hear)
     count = sum(layout.rows(schedule.tokens_by_layer[-1]) for layout in layouts)
     states: Tensor = decoder.norm(rows[:count])
     return states
@@ -211,10 +218,10 @@ class _Stage:
         """Rows that nobody sees come behind these."""
         return F.pad(rows, (0, 0, 0, self._padding))
 
-    def run(self, layer: DecoderLayer, rows: Tensor, hear: Iterable[_HearLayer] = ()) -> Tensor:
+    def run(self, index: int, layer: DecoderLayer, rows: Tensor, hear: Sequence[Hear] = ()) -> Tensor:
         queries, keys, values = (part[:, : self._count] for part in layer.project(rows, self._cos, self._sin))
-        for one in hear:
-            one(rows[: self._count], queries, keys)
+        for listener in hear:
+            listener(Heard(index, rows[: self._count], queries, keys))
         attended = self._rows.attend(queries, keys, values)
         return layer.finish(rows, F.pad(attended, (0, 0, 0, self._padding)))
 

@@ -9,7 +9,7 @@ import torch
 from standwatch.compression.labels import Sample
 from standwatch.compression.schedule import Schedule
 from standwatch.compression.tokenizer import byte_level
-from standwatch.compression.training import Recipe, mean_loss
+from standwatch.compression.training import Heard, Recipe, mean_loss
 from standwatch.compression.tuning.examples import Example
 from standwatch.compression.tuning.learner import Learner, Stage, whole_schedule
 from standwatch.compression.tuning.lessons import lesson
@@ -94,7 +94,7 @@ def test_a_look_costs_how_little_of_the_frames_weight_its_own_have(context: int)
     queries, keys = normal(4, layout.rows(4), 8, seed=2), normal(2, layout.rows(4), 8, seed=3)
     onlooker = Onlooker([one], schedule, [3])
     for layer in range(6):
-        onlooker.hear(layer, queries, queries, keys)
+        onlooker.hear(Heard(layer, torch.zeros(0), queries, keys))
     rows, first = one.looking(look, 4), layout.prefix + context * 4
     seen = [*range(layout.prefix), *range(first, first + 3 * 4)]
     total = torch.zeros(3)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from standwatch.compression.labels import Sample
 from standwatch.compression.tokenizer import byte_level
-from standwatch.compression.training import Recipe, mean_loss
+from standwatch.compression.training import Heard, Recipe, mean_loss
 from standwatch.compression.tuning.examples import Example
 from standwatch.compression.tuning.learner import Learner, Stage, whole_schedule
 from standwatch.compression.tuning.lessons import lesson
@@ -52,7 +52,7 @@ def told(rows: Tensor, *places: int) -> Tensor:
 
 def cost_of(samples: list[Sample], rows: Tensor, layer: int = LAYER, n: int = 4) -> float:
     keeper = Timekeeper(samples, whole_schedule(6, n), LATER)
-    keeper.hear(layer, rows, rows, rows)
+    keeper.hear(Heard(layer, rows, torch.zeros(0), torch.zeros(0)))
     return float(keeper.cost())
 
 
@@ -101,16 +101,16 @@ def test_who_always_says_the_middle_pays_one() -> None:
 def test_learning_tells_early_from_late() -> None:
     own = Learner(fresh_xcomp(), TOKENIZER, Stage.COMPRESS, Recipe(learning_rate=1e-2, warm_up=0.0), rank=4)
     lessons = [example((EARLY, LATE), seed=seed) for seed in range(2)]
-    heard: list[Tensor] = []
+    heard: list[Heard] = []
 
     def gap() -> float:
         heard.clear()
         one = lesson(TOKENIZER, lessons[0], own.tokens(lessons[0]), lessons[0].asked)
         with torch.no_grad():
-            mean_loss(own.decoder, own.schedule, [one], hear=(lambda *given: heard.append(given[1]),))
+            mean_loss(own.decoder, own.schedule, [one], hear=(heard.append,))
         n = own.schedule.tokens_by_layer[LAYER]
         early, late = (one.looking(look, n).stop - 1 for look in one.looks)
-        states = F.layer_norm(heard[LAYER][[late, early]].float(), (WIDTH,))
+        states = F.layer_norm(heard[LAYER].rows[[late, early]].float(), (WIDTH,))
         return float((states[0] - states[1]) @ own.later)
 
     before = gap()

@@ -49,7 +49,7 @@ from standwatch.compression.xcomp import XComp, load_strictly
 
 _ALIGNED_PACE = 0.1
 _LOOKING = 0.06  # weight of looking at the right frames, beside answering; with more, little else is learnt
-_TIMING = 0.15  # weight of telling when that was, beside both
+_TIMING = 0.3  # weight of telling when that was, beside both
 _KNOWN = 2.0  # weight of staying near known tokens, beside alignment
 _OBSERVING = 10.0  # weight of answering, beside both
 

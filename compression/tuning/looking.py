@@ -12,6 +12,7 @@ from torch import Tensor
 
 from standwatch.compression.labels import Sample
 from standwatch.compression.schedule import Schedule
+from standwatch.compression.training import Heard
 
 
 class Onlooker:
@@ -21,18 +22,19 @@ class Onlooker:
         self._samples, self._schedule, self._layers = samples, schedule, frozenset(layers)
         self._costs: list[Tensor] = []
 
-    def hear(self, layer: int, _: Tensor, queries: Tensor, keys: Tensor) -> None:
-        """Of a layer that counts: queries [H, R, hd] and keys [Hkv, R, hd] of all rows, at their angles."""
-        if layer not in self._layers:
+    def hear(self, heard: Heard) -> None:
+        """Of the layers that count, queries and keys of all samples' rows."""
+        if heard.layer not in self._layers:
             return
-        n, start = self._schedule.tokens_by_layer[layer], 0
+        n, start = self._schedule.tokens_by_layer[heard.layer], 0
         for sample in self._samples:
             layout = sample.layout
             prefix, first = start + layout.prefix, start + layout.hidden(n).stop
             for look in sample.looks:
-                seen = torch.cat((keys[:, start:prefix], keys[:, first : prefix + layout.frames * n]), 1)
+                end = prefix + layout.frames * n
+                seen = torch.cat((heard.keys[:, start:prefix], heard.keys[:, first:end]), 1)
                 rows = sample.looking(look, n)
-                asking = queries[:, start + rows.start : start + rows.stop]
+                asking = heard.queries[:, start + rows.start : start + rows.stop]
                 self._costs.append(_cost(asking, seen, layout.prefix, n, look.frames))
             start += layout.rows(n)
 

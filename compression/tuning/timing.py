@@ -14,6 +14,7 @@ from torch import Tensor
 
 from standwatch.compression.labels import Sample
 from standwatch.compression.schedule import Schedule
+from standwatch.compression.training import Heard
 
 _MOMENT = 3  # frames; what takes longer has no one place
 _VIDEO = 4  # frames; fewer have hardly an early and a late
@@ -32,11 +33,11 @@ class Timekeeper:
         self._layer = schedule.layers * 2 // 3
         self._cost = later.new_zeros(())
 
-    def hear(self, layer: int, rows: Tensor, _: Tensor, __: Tensor) -> None:
-        """Of the layer that counts: what it is given, the rows of all samples [R, D]."""
-        if layer != self._layer:
+    def hear(self, heard: Heard) -> None:
+        """Of the layer that counts, what all samples' rows have come to."""
+        if heard.layer != self._layer:
             return
-        n, start = self._schedule.tokens_by_layer[layer], 0
+        n, start = self._schedule.tokens_by_layer[heard.layer], 0
         telling: list[int] = []
         places: list[float] = []
         for sample in self._samples:
@@ -47,7 +48,7 @@ class Timekeeper:
                     places.append((2 * sum(look.frames) / len(look.frames) + 1) / seen - 1)
             start += sample.layout.rows(n)
         if telling:
-            told = F.layer_norm(rows[telling].float(), rows.shape[-1:]) @ self._later
+            told = F.layer_norm(heard.rows[telling].float(), self._later.shape) @ self._later
             self._cost = F.mse_loss(told, told.new_tensor(places)) / _CHANCE
 
     def cost(self) -> Tensor:
