@@ -29,9 +29,7 @@ def dog(*frames: int) -> Asked:
 
 EARLY, LATE, LONG, NEVER = dog(0, 1), dog(6, 7), dog(1, 2, 3, 4), dog()
 CLAUSES = (("a dog came into view", (1,)), ("a cat went out of view", (4, 5)))
-BEFORE = Asked(
-    Topic.ORDER, "Has a dog come, no: a dog came into view before a cat went out of view?", "Yes.", True, (), CLAUSES
-)
+BEFORE = Asked(Topic.ORDER, "A dog came into view before a cat went out of view, right?", "Yes.", True, (), CLAUSES)
 
 
 def example(asked: tuple[Asked, ...], frames: int = FRAMES, context: int = 0, seed: int = 0) -> Example:

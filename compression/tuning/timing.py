@@ -7,7 +7,7 @@ words is to tell it, along one direction for all, the one from the word "before"
 layers that follow can compare.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,13 +19,20 @@ from standwatch.compression.training import Heard
 _MOMENT = 3  # frames; what takes longer has no one place
 _VIDEO = 4  # frames; fewer have hardly an early and a late
 _CHANCE = 1 / 3  # mean square of places drawn evenly from -1 to 1
+_EARLY, _LATE = " before", " after"
+
+
+def later_of(embedding: Tensor, encode: Callable[[str], Sequence[int]]) -> Tensor:
+    """The direction [D], of length 1, in which later is told, from the model's embedding [V, D]."""
+    early, late = (embedding[list(encode(word))].float().mean(0) for word in (_EARLY, _LATE))
+    return F.normalize(late - early, dim=0)
 
 
 class Timekeeper:
     """Hears the rows of a forward pass over some samples, and what it costs that looks at a moment do not tell when.
 
-    `later` [D] has length 1. A row, normed, is to have the part `place` along it, -1 at the start of the frames that
-    its text sees and 1 at their end.
+    Along `later` [D] (`later_of`) a row, normed, is to have its place: -1 at the start of the frames that its text
+    sees, 1 at their end.
     """
 
     def __init__(self, samples: Sequence[Sample], schedule: Schedule, later: Tensor) -> None:
