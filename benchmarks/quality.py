@@ -16,9 +16,11 @@ in view or what happened, the share that is clearly seen in the frames. Two line
 costs: the same windows read by themselves, and behind up to 48 frames that the questions do not see but the frames did,
 as live queries read them.
 
-    python -m benchmarks.quality [--takes 128] [--plot FILE.png]
+    python -m benchmarks.quality [--takes 128] [--plot FILE.png] [--validation]
 
-`--plot` draws how often verdicts are right against how probable they were said to be.
+`--plot` draws how often verdicts are right against how probable they were said to be. Who chooses among models chooses
+by `--validation`: other takes, with windows around two events among them, of which only answers are counted. Chosen by
+the figures' own takes the best of several would owe some of its figures to luck.
 """
 
 import argparse
@@ -50,11 +52,13 @@ from standwatch.compression.tuning.lessons import lesson
 from standwatch.compression.tuning.quiz import Asked
 from standwatch.compression.tuning.quiz_claims import Phrasing, Topic
 from standwatch.compression.tuning.remembering import left_of
+from standwatch.compression.tuning.takes import ORDER
 from standwatch.compression.world.kinds import KINDS
 from standwatch.compression.xcomp import XComp
 from standwatch.configs.schema import ModelConfig
 
 _SHARD = 32
+_MOST_SHARDS = 64
 _ANSWER_TOKENS = 32
 _KIND_OF = {word: name for name, kind in KINDS.items() for word in (name, kind.plural)}
 _KIND_WORDS = rf"\b({'|'.join(sorted(map(re.escape, _KIND_OF), key=len, reverse=True))})\b"
@@ -203,11 +207,21 @@ def told(name: str, marks: Sequence[bool], target: float | None) -> bool:
     return target is None or verdict(name, right / of, target, at_least=True, digits=3)
 
 
-def filmed(examiner: Examiner, style: str, takes: int, context: bool = False) -> list[Example]:
-    """Of the takes of tests; only the windows among them where they are to stand behind `context`."""
+def shards(takes: int, validation: bool = False) -> range:
+    """Which shards of tests so many takes are; for validation others, always. Raises ValueError for too many."""
+    count = math.ceil(takes / _SHARD)
+    if not 0 < count <= _MOST_SHARDS:
+        raise ValueError(f"takes: {takes} is not within 1..{_MOST_SHARDS * _SHARD}")
+    return range(_MOST_SHARDS, _MOST_SHARDS + count) if validation else range(count)
+
+
+def filmed(
+    examiner: Examiner, style: str, numbers: range, *, context: bool = False, windows: bool = False, of: str = ""
+) -> list[Example]:
+    """Of the takes of these shards; only the windows among them where they are to stand behind `context`."""
     film, found = Film(load_artwork(style), Phrasing.HELD_OUT), []
-    for number in range(math.ceil(takes / _SHARD)):
-        shots = film.shard(number, _SHARD, for_tests=True, context=context)
+    for number in numbers:
+        shots = film.shard(number, _SHARD, for_tests=True, context=context, windows=windows, of=of)
         if wanted := [shot for shot in shots if shot.context or not context]:
             found += seen_by(examiner.model, wanted)
     return found
@@ -250,16 +264,34 @@ def remembering_one(model: ModelConfig) -> Examiner | None:
         return None
 
 
+def validated(examiner: Examiner, takes: int) -> None:
+    """Print by topic what is right of other takes than the figures': in both styles, and of windows of two events."""
+    most, half = shards(takes, validation=True), shards(takes // 2, validation=True)
+    for name, examples in (
+        ("own", filmed(examiner, TRAINING, most)),
+        ("unseen", filmed(examiner, UNSEEN, half)),
+        ("two events", filmed(examiner, TRAINING, half, windows=True, of=ORDER)),
+    ):
+        marks = [mark for example in examples for mark in examiner.marks(example)]
+        told(f"{name}: all", [one.right for one in marks], None)
+        for topic in Topic:
+            told(f"{name}: {topic.value}", [one.right for one in marks if one.asked.topic is topic], None)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Print what was measured; 1 when a figure is short of its target."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--takes", type=int, default=128)
     parser.add_argument("--plot", type=Path, metavar="FILE.png")
+    parser.add_argument("--validation", action="store_true")
     parser.add_argument("--checkpoint", default="")
     chosen = parser.parse_args(arguments)
     model = ModelConfig(checkpoint=chosen.checkpoint or str(tuned_folder()), dtype=quick_dtype())
     examiner = Examiner(model)
-    examples = filmed(examiner, TRAINING, chosen.takes)
+    if chosen.validation:
+        validated(examiner, chosen.takes)
+        return 0
+    examples = filmed(examiner, TRAINING, shards(chosen.takes))
     seen = [mark for example in examples for mark in examiner.marks(example)]
     good = []
     for name, (topics, target) in _TARGETS.items():
@@ -274,11 +306,11 @@ def main(arguments: list[str] | None = None) -> int:
     for name, most in _MOST_LOST.items():
         good.append(name in shares and verdict(name, shares[name], most, at_least=False, digits=3))
     told("named", [one for example in examples for one in named_in_view(examiner, example)], None)
-    windows = filmed(examiner, TRAINING, chosen.takes, context=True)
+    windows = filmed(examiner, TRAINING, shards(chosen.takes), context=True)
     alone = [without_context(example) for example in windows]
     for name, shown in (("windows alone", alone), ("windows in a segment", windows)):
         told(name, [mark.right for example in shown for mark in examiner.marks(example)], None)
-    unseen = [mark for one in filmed(examiner, UNSEEN, chosen.takes // 2) for mark in examiner.marks(one)]
+    unseen = [mark for one in filmed(examiner, UNSEEN, shards(chosen.takes // 2)) for mark in examiner.marks(one)]
     topics = _TARGETS["presence"][0]
     good.append(told("unseen_style", [one.right for one in unseen if one.asked.topic in topics], 0.92))
     return 0 if all(good) else 1

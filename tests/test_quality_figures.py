@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.quality import Bin, Marked, calibration_error, draw_reliability, kinds_named, reliability, told, wilson
+from benchmarks.quality import (
+    Bin,
+    Marked,
+    calibration_error,
+    draw_reliability,
+    kinds_named,
+    reliability,
+    shards,
+    told,
+    wilson,
+)
 from standwatch.compression.tuning.quiz import Asked
 from standwatch.compression.tuning.quiz_claims import Topic
 
@@ -58,3 +68,14 @@ def test_kinds_are_found_by_their_names_the_longer_one_first() -> None:
     assert kinds_named("Two people and a police car.") == {"person", "police car"}
     assert kinds_named("A red car, then three dogs: nothing burnt.") == {"car", "dog"}
     assert kinds_named("Nothing.") == kinds_named("A scar, carpets.") == set()
+
+
+def test_who_chooses_among_models_never_sees_the_figures_takes() -> None:
+    """However many takes are wanted of either."""
+    assert list(shards(96)) == [0, 1, 2] and list(shards(1)) == [0]
+    wanted = (1, 32, 33, 128, 2_048)
+    assert all(set(shards(one)).isdisjoint(shards(other, validation=True)) for one in wanted for other in wanted)
+    assert [len(shards(takes, validation=True)) for takes in wanted] == [len(shards(takes)) for takes in wanted]
+    for takes in (0, 2_049):
+        with pytest.raises(ValueError, match=f"takes: {takes} is not within 1..2048"):
+            shards(takes)
