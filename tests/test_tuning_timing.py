@@ -1,6 +1,7 @@
-"""Words that have found their frames learn to tell when these were."""
+"""Words that have found their frames learn to tell when these were, and answers begin with which was first."""
 
 import random
+from itertools import pairwise
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from standwatch.compression.tuning.timing import Timekeeper
 from tests.tiny_models import TINY, fresh_xcomp, normal
 
 TOKENIZER = byte_level()
-FRAMES, WIDTH, LAYER = 8, 24, 4  # of six layers
+FRAMES, WIDTH, LAYER, COMPARING = 8, 24, 4, 5  # of six layers
 LATER = F.normalize(normal(WIDTH, seed=9), dim=0)
 
 
@@ -30,6 +31,7 @@ def dog(*frames: int) -> Asked:
 EARLY, LATE, LONG, NEVER = dog(0, 1), dog(6, 7), dog(1, 2, 3, 4), dog()
 CLAUSES = (("a dog came into view", (1,)), ("a cat went out of view", (4, 5)))
 BEFORE = Asked(Topic.ORDER, "A dog came into view before a cat went out of view, right?", "Yes.", True, (), CLAUSES)
+TURNED = Asked(Topic.ORDER, "Was it a cat went out of view, then a dog came into view?", "No.", False, (), CLAUSES)
 
 
 def example(asked: tuple[Asked, ...], frames: int = FRAMES, context: int = 0, seed: int = 0) -> Example:
@@ -68,6 +70,17 @@ def test_the_last_row_of_each_look_tells_the_middle_of_its_frames(context: int, 
     wanted = torch.tensor([-0.75, -0.625, 0.25])
     expected = 3 * (told(rows, *last) - wanted).square().mean()
     assert cost_of([one], rows, n=n) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("context", [0, 3])
+@pytest.mark.parametrize("n", [1, 4])
+def test_the_row_that_begins_the_answer_tells_whether_the_first_named_was_before_or_after(n: int, context: int) -> None:
+    one = sample((EARLY, BEFORE, TURNED), context=context)
+    rows = rows_of(one, n=n)
+    ends = [row for row, _, _ in one.targets(n)]
+    firsts = [ends[0], *(row for before, row in pairwise(ends) if row > before + 1)]
+    expected = (told(rows, *firsts[1:]) - torch.tensor([-1.0, 1.0])).square().mean()
+    assert cost_of([one], rows, COMPARING, n) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_one_layer_tells_and_samples_do_not_mix() -> None:
