@@ -10,11 +10,12 @@ recall     the readout, by answering from memory's one token per frame alone; wh
 remember   all three, by answering as in `compress` and, each time, as in `recall`
 
 Where answers are learnt, so is where to look for them (`looking`), and to tell when that was, and which was first
-(`timing`). Each stage goes on from the one before. The weights that the base models came with never change, and where the projector is frozen,
-it does not either: answering pulls its tokens away from the words that alignment brought them to. Where vision learns
-its second layer stays, and with it the words in which tokens are written: who reads them understands what is seen
-better without learning anything. Even so a token can tell its cell better and be read worse. `known` is a model with
-the tokens that who reads was taught with: where these tell their cells right, what learns to see stays near them.
+(`timing`). Each stage goes on from the one before. The weights that the base models came with never change, and where
+the projector is frozen, it does not either: answering pulls its tokens away from the words that alignment brought them
+to. Where vision learns its second layer stays, and with it the words in which tokens are written: who reads them
+understands what is seen better without learning anything. Even so a token can tell its cell better and be read worse.
+`known` is a model with the tokens that who reads was taught with: where these tell their cells right, what learns to
+see stays near them.
 Without it fires, rare in lessons, were no longer read.
 """
 
