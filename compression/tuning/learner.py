@@ -15,8 +15,7 @@ the projector is frozen, it does not either: answering pulls its tokens away fro
 to. Where vision learns its second layer stays, and with it the words in which tokens are written: who reads them
 understands what is seen better without learning anything. Even so a token can tell its cell better and be read worse.
 `known` is a model with the tokens that who reads was taught with: where these tell their cells right, what learns to
-see stays near them.
-Without it fires, rare in lessons, were no longer read.
+see stays near them. Without it fires, rare in lessons, were no longer read.
 """
 
 import random
