@@ -207,7 +207,7 @@ def told(name: str, marks: Sequence[bool], target: float | None) -> bool:
     return target is None or verdict(name, right / of, target, at_least=True, digits=3)
 
 
-def shards(takes: int, validation: bool = False) -> range:
+def shard_numbers(takes: int, validation: bool = False) -> range:
     """Which shards of tests so many takes are; for validation others, always. Raises ValueError for too many."""
     count = math.ceil(takes / _SHARD)
     if not 0 < count <= _MOST_SHARDS:
@@ -215,13 +215,11 @@ def shards(takes: int, validation: bool = False) -> range:
     return range(_MOST_SHARDS, _MOST_SHARDS + count) if validation else range(count)
 
 
-def filmed(
-    examiner: Examiner, style: str, numbers: range, *, context: bool = False, windows: bool = False, of: str = ""
-) -> list[Example]:
-    """Of the takes of these shards; only the windows among them where they are to stand behind `context`."""
+def filmed(examiner: Examiner, style: str, numbers: range, *, context: bool = False, of: str = "") -> list[Example]:
+    """Of the takes of these shards, or of windows `of` something; behind `context` only the windows among them."""
     film, found = Film(load_artwork(style), Phrasing.HELD_OUT), []
     for number in numbers:
-        shots = film.shard(number, _SHARD, for_tests=True, context=context, windows=windows, of=of)
+        shots = film.shard(number, _SHARD, for_tests=True, context=context, windows=bool(of), of=of)
         if wanted := [shot for shot in shots if shot.context or not context]:
             found += seen_by(examiner.model, wanted)
     return found
@@ -264,13 +262,12 @@ def remembering_one(model: ModelConfig) -> Examiner | None:
         return None
 
 
-def validated(examiner: Examiner, takes: int) -> None:
-    """Print by topic what is right of other takes than the figures': in both styles, and of windows of two events."""
-    most, half = shards(takes, validation=True), shards(takes // 2, validation=True)
+def validated(examiner: Examiner, most: range, half: range) -> None:
+    """Print by topic what is right of these shards: in both styles, and of windows of two events."""
     for name, examples in (
         ("own", filmed(examiner, TRAINING, most)),
         ("unseen", filmed(examiner, UNSEEN, half)),
-        ("two events", filmed(examiner, TRAINING, half, windows=True, of=ORDER)),
+        ("two events", filmed(examiner, TRAINING, half, of=ORDER)),
     ):
         marks = [mark for example in examples for mark in examiner.marks(example)]
         told(f"{name}: all", [one.right for one in marks], None)
@@ -286,12 +283,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--validation", action="store_true")
     parser.add_argument("--checkpoint", default="")
     chosen = parser.parse_args(arguments)
+    most, half = (shard_numbers(takes, chosen.validation) for takes in (chosen.takes, max(1, chosen.takes // 2)))
     model = ModelConfig(checkpoint=chosen.checkpoint or str(tuned_folder()), dtype=quick_dtype())
     examiner = Examiner(model)
     if chosen.validation:
-        validated(examiner, chosen.takes)
+        validated(examiner, most, half)
         return 0
-    examples = filmed(examiner, TRAINING, shards(chosen.takes))
+    examples = filmed(examiner, TRAINING, most)
     seen = [mark for example in examples for mark in examiner.marks(example)]
     good = []
     for name, (topics, target) in _TARGETS.items():
@@ -306,11 +304,11 @@ def main(arguments: list[str] | None = None) -> int:
     for name, most in _MOST_LOST.items():
         good.append(name in shares and verdict(name, shares[name], most, at_least=False, digits=3))
     told("named", [one for example in examples for one in named_in_view(examiner, example)], None)
-    windows = filmed(examiner, TRAINING, shards(chosen.takes), context=True)
+    windows = filmed(examiner, TRAINING, most, context=True)
     alone = [without_context(example) for example in windows]
     for name, shown in (("windows alone", alone), ("windows in a segment", windows)):
         told(name, [mark.right for example in shown for mark in examiner.marks(example)], None)
-    unseen = [mark for one in filmed(examiner, UNSEEN, shards(chosen.takes // 2)) for mark in examiner.marks(one)]
+    unseen = [mark for one in filmed(examiner, UNSEEN, half) for mark in examiner.marks(one)]
     topics = _TARGETS["presence"][0]
     good.append(told("unseen_style", [one.right for one in unseen if one.asked.topic in topics], 0.92))
     return 0 if all(good) else 1

@@ -12,7 +12,7 @@ from benchmarks.quality import (
     draw_reliability,
     kinds_named,
     reliability,
-    shards,
+    shard_numbers,
     told,
     wilson,
 )
@@ -72,10 +72,14 @@ def test_kinds_are_found_by_their_names_the_longer_one_first() -> None:
 
 def test_who_chooses_among_models_never_sees_the_figures_takes() -> None:
     """However many takes are wanted of either."""
-    assert list(shards(96)) == [0, 1, 2] and list(shards(1)) == [0]
+    assert list(shard_numbers(96)) == [0, 1, 2] and list(shard_numbers(1)) == [0]
     wanted = (1, 32, 33, 128, 2_048)
-    assert all(set(shards(one)).isdisjoint(shards(other, validation=True)) for one in wanted for other in wanted)
-    assert [len(shards(takes, validation=True)) for takes in wanted] == [len(shards(takes)) for takes in wanted]
+    assert all(
+        set(shard_numbers(one)).isdisjoint(shard_numbers(other, validation=True)) for one in wanted for other in wanted
+    )
+    assert [len(shard_numbers(takes, validation=True)) for takes in wanted] == [
+        len(shard_numbers(takes)) for takes in wanted
+    ]
     for takes in (0, 2_049):
         with pytest.raises(ValueError, match=f"takes: {takes} is not within 1..2048"):
-            shards(takes)
+            shard_numbers(takes)
